@@ -1,0 +1,35 @@
+# make demo   installs into .venv and runs the main job: runs/<time>-digits/
+# make test   installs into .venv and runs ruff, mypy and pytest
+# make lint   ruff and mypy alone
+# make clean  removes .venv and caches; never touches runs/
+
+PYTHON ?=
+PIP_FLAGS ?=
+PYTEST_FLAGS ?= -n 2
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test lint install clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	$(BIN)/cosearch run
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_FLAGS)
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+install: $(INSTALLED)
+
+$(INSTALLED): pyproject.toml constraints.txt .ci/environment
+	PYTHON="$(PYTHON)" PIP_FLAGS="$(PIP_FLAGS)" .ci/environment $(VENV)
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
