@@ -1,8 +1,8 @@
 """The netlist of an Amaranth component, by way of RTLIL and Yosys.
 
 One road for the built-in families and for a user's own component: gates written as one-bit
-expressions come out as exactly those gates, anything wider (``+``, ``*``, ``Switch``) is broken into
-gates by Yosys. Gates that reach no output are dropped.
+expressions come out as exactly those gates, anything wider (``+``, ``*``, ``Switch``) is broken
+into gates by Yosys. Gates that reach no output are dropped.
 """
 
 from typing import TYPE_CHECKING
@@ -46,7 +46,8 @@ def netlist_from_component(component: "Component", name: str) -> Netlist:
 def _ports(component: "Component", name: str) -> tuple[list[str], list[str]]:
     from amaranth.lib.wiring import In
 
-    inputs, outputs = [], []
+    inputs: list[str] = []
+    outputs: list[str] = []
     for member_name, member in component.signature.members.items():
         if not member.is_port or member.dimensions:
             raise InputError(

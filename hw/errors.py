@@ -1,4 +1,4 @@
-"""The error for what a user gave: one line that says what must be, what was, and the nearest match."""
+"""The error for what a user gave: one line on what must be, what was, and the nearest match."""
 
 import difflib
 from collections.abc import Iterable

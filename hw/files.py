@@ -25,8 +25,8 @@ def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _permissions(target))
-        os.replace(temporary, target)
+        Path(temporary).chmod(_permissions(target))
+        Path(temporary).replace(target)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
@@ -38,7 +38,7 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
 
 
 def write_json(path: str | os.PathLike[str], obj: object) -> None:
-    """Write ``obj`` as indented JSON, atomically; NaN and infinity are refused with ``ValueError``."""
+    """Write ``obj`` as indented JSON, atomically; ``ValueError`` for NaN and infinity."""
     write_text(path, json.dumps(obj, indent=2, allow_nan=False) + "\n")
 
 

@@ -1,6 +1,6 @@
 """What a netlist computes for every operand pair, 64 pairs to a machine word.
 
-Bit patterns are enumerated with the first input port in the high bits: pattern = a * 2**b_width + b,
+Bit patterns are enumerated with the first input port in the high bits (a * 2**b_width + b),
 so that the values reshape to a table indexed ``[a, b]``.
 """
 
@@ -54,7 +54,7 @@ def all_nets(netlist: Netlist) -> dict[int, Words]:
     bits = sum(port.width for port in netlist.inputs)
     if bits > MAX_INPUT_BITS:
         raise InputError(
-            f"{netlist.name} must have at most {MAX_INPUT_BITS} input bits to be enumerated, not {bits}"
+            f"{netlist.name} must have at most {MAX_INPUT_BITS} input bits, not {bits}, for a table"
         )
     stimuli: dict[int, Words] = {}
     position = bits
@@ -135,7 +135,7 @@ def logic_function(table: int, inputs: int) -> Function:
 
 
 def _expansion(low: int, high: int, index: int) -> Function:
-    """``high`` where operand ``index`` is one, else ``low``; both depend on the operands before it."""
+    """``high`` where operand ``index`` is one, else ``low``; both of the operands before it."""
     full = (1 << (1 << index)) - 1
     f0, f1 = logic_function(low, index), logic_function(high, index)
     if low == high:

@@ -71,7 +71,7 @@ def netlist_from_json(
         for path, cell in module["cells"].items()
         if cell["type"] not in _IGNORED
     ]
-    nets: dict[int | str, int] = dict(_CONSTANTS)
+    nets: dict[int | str, int] = {**_CONSTANTS}
     input_ports = tuple(_input_port(module["ports"], port, nets) for port in inputs)
     ordered = _topological(cells, nets, name)
     numbers = itertools.count(1 + max(nets.values()))

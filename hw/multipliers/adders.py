@@ -4,50 +4,43 @@ The classical forms: a half adder is XOR and AND; a full adder is two half adder
 that add a constant one exist because a signed product's correction constant is made of such ones.
 """
 
-from amaranth.hdl import Elaboratable, Module, Signal
+from amaranth.hdl import Module, Signal
 from amaranth.lib.wiring import Component, In, Out
 
 
-class HalfAdder(Component):
+class HalfAdder(Component):  # type: ignore[misc] # Amaranth has no types
     """a + b = 2·carry + total."""
 
-    a: In(1)
-    b: In(1)
-    total: Out(1)
-    carry: Out(1)
+    def __init__(self) -> None:
+        super().__init__({"a": In(1), "b": In(1), "total": Out(1), "carry": Out(1)})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += self.total.eq(self.a ^ self.b)
         m.d.comb += self.carry.eq(self.a & self.b)
         return m
 
 
-class HalfAdderPlusOne(Component):
+class HalfAdderPlusOne(Component):  # type: ignore[misc] # Amaranth has no types
     """a + b + 1 = 2·carry + total."""
 
-    a: In(1)
-    b: In(1)
-    total: Out(1)
-    carry: Out(1)
+    def __init__(self) -> None:
+        super().__init__({"a": In(1), "b": In(1), "total": Out(1), "carry": Out(1)})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         m.d.comb += self.total.eq(~(self.a ^ self.b))
         m.d.comb += self.carry.eq(self.a | self.b)
         return m
 
 
-class FullAdder(Component):
+class FullAdder(Component):  # type: ignore[misc] # Amaranth has no types
     """a + b + c = 2·carry + total."""
 
-    a: In(1)
-    b: In(1)
-    c: In(1)
-    total: Out(1)
-    carry: Out(1)
+    def __init__(self) -> None:
+        super().__init__({"a": In(1), "b": In(1), "c": In(1), "total": Out(1), "carry": Out(1)})
 
-    def elaborate(self, platform: object) -> Elaboratable:
+    def elaborate(self, platform: object) -> Module:
         m = Module()
         either = Signal()
         both = Signal()

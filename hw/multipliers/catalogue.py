@@ -1,7 +1,7 @@
 """Multipliers by name: ``mul8s_truncated_k6`` is 8×8 bits, signed, family truncated, k = 6.
 
-Unequal widths are written ``mul8x4u_array``, the first operand's first. A name is canonical: what it
-parses to is written back as the same name.
+Unequal widths are written ``mul8x4u_array``, the first operand's first. A name is canonical: what
+it parses to is written back as the same name.
 """
 
 import re
@@ -72,10 +72,7 @@ class MultiplierName:
 
 
 def parse_multiplier_name(name: str) -> MultiplierName:
-    """What ``name`` says; ``InputError`` for an unknown family or parameter or a value out of range.
-
-    Builds nothing.
-    """
+    """What ``name`` says, nothing built; ``InputError`` for what no family knows or allows."""
     match = _NAME.fullmatch(name)
     if match is None:
         raise InputError(

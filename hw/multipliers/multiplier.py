@@ -1,4 +1,4 @@
-"""What a multiplier is, and what a family of them is: the description everything else derives from."""
+"""What a multiplier is, and a family of them: the description everything else derives from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from .catalogue import MultiplierName
 
 
-class MultiplierSignature(Signature):
-    """Ports of every multiplier: operands ``a`` and ``b``, product ``p`` of both widths together."""
+class MultiplierSignature(Signature):  # type: ignore[misc] # Amaranth has no types
+    """Ports of every multiplier: operands ``a`` and ``b``, product ``p`` of both widths' sum."""
 
     def __init__(self, a_width: int, b_width: int) -> None:
         super().__init__({"a": In(a_width), "b": In(b_width), "p": Out(a_width + b_width)})
@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An integer parameter of a family: one letter in the name, a range that depends on the widths."""
+    """An integer parameter of a family: a letter in the name, a range that depends on the widths."""
 
     letter: str
     meaning: str

@@ -2,8 +2,8 @@
 
 Row ``j`` holds a·b_j. Signed products follow Baugh and Wooley (IEEE Trans. Comput. C-22, 1973): a
 product of exactly one sign bit has a negative weight, and -x·2^c = (1 - x)·2^c - 2^c, so it is
-inverted and all the -2^c are added as one constant, modulo 2^p_width. A partial product that is left out
-takes its share of the constant with it, so it counts as zero in the sum, and 0·x = x·0 = 0 always.
+inverted and all the -2^c are added as one constant, modulo 2^p_width. A partial product that is left
+out takes its share of the constant with it, so it counts as zero, and 0·x = x·0 = 0 always.
 """
 
 from collections.abc import Callable
@@ -27,7 +27,7 @@ class PartialProducts:
     constant: int = 0
 
 
-class PartialProductMultiplier(Component):
+class PartialProductMultiplier(Component):  # type: ignore[misc] # Amaranth has no types
     """The sum of the kept partial products, by a carry-save array."""
 
     def __init__(self, shape: Shape, keep: Keep) -> None:
