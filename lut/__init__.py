@@ -1,0 +1,18 @@
+"""Tables: products of multipliers as LUTs, their errors and exact factors, and layers that use them."""
+
+from .factors import Factors as Factors
+from .factors import JointBasis as JointBasis
+from .factors import factorize as factorize
+from .factors import joint_basis as joint_basis
+from .functional import ConvGeometry as ConvGeometry
+from .functional import approx_conv2d as approx_conv2d
+from .functional import approx_linear as approx_linear
+from .layers import ApproxConv2d as ApproxConv2d
+from .layers import ApproxLinear as ApproxLinear
+from .layers import Candidates as Candidates
+#from .library import LibraryEntry as LibraryEntry
+#from .library import MultiplierLibrary as MultiplierLibrary
+from .metrics import ErrorMetrics as ErrorMetrics
+from .metrics import error_metrics as error_metrics
+from .quantisation import ActivationQuantiser as ActivationQuantiser
+from .table import LUT as LUT

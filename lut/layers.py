@@ -1,0 +1,237 @@
+"""Layers that compute with approximate products: quantise, multiply by table, accumulate, rescale.
+
+One layer holds one multiplier or several candidates. All candidates share one activation side
+(:func:`lut.factors.joint_basis`), so a mixture weighted by betas costs the rank of that basis, not the
+number of candidates: ``sum_m beta_m sum_k table_m[x_k, w_k] = sum_r u_r(x) * (sum_m beta_m v_mr(w))``.
+
+Gradients with respect to operands are straight-through: those of the exact product.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from hw.errors import InputError
+
+from .factors import JointBasis, joint_basis
+from .functional import (
+    FP32_EXACT,
+    ConvGeometry,
+    exact_convolutions,
+    factor_planes,
+    weight_planes,
+)
+from .quantisation import ActivationQuantiser, quantise, weight_scales
+from .table import LUT
+
+__all__ = ["ApproxConv2d", "ApproxLinear", "Candidates"]
+
+
+class Candidates(nn.Module):
+    """The multipliers a layer may compute with, over one joint basis. Shared by many layers.
+
+    ``luts`` must agree in width and signedness. Buffers (not in the state_dict): ``u`` float32 (256, R),
+    ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums raise InputError.
+    """
+
+    u: Tensor
+    v: Tensor
+
+    def __init__(self, luts: Sequence[LUT]) -> None:
+        super().__init__()
+        self.luts = tuple(luts)
+        if len({(lut.table.shape, lut.a_signed, lut.b_signed) for lut in self.luts}) != 1:
+            names = ", ".join(lut.name for lut in self.luts)
+            raise InputError(f"candidates must be of one width and signedness, not {names}")
+        basis = _basis(self.luts)
+        bounds = [basis.factors(index).product_bound for index in range(len(self.luts))]
+        self.product_bound, self.rank = max(bounds), basis.rank
+        self.register_buffer("u", torch.from_numpy(basis.u).to(torch.float32), persistent=False)
+        self.register_buffer("v", torch.from_numpy(basis.v).to(torch.float32), persistent=False)
+
+    def __len__(self) -> int:
+        return len(self.luts)
+
+    @property
+    def a_range(self) -> tuple[int, int]:
+        """Symmetric quantisation range of activations, for example (-127, 127)."""
+        return _symmetric_range(self.luts[0].a_width, self.luts[0].a_signed)
+
+    @property
+    def b_range(self) -> tuple[int, int]:
+        """Symmetric quantisation range of weights; weights have signs, so their operand must too."""
+        return _symmetric_range(self.luts[0].b_width, self.luts[0].b_signed)
+
+
+def _basis(luts: Sequence[LUT]) -> JointBasis:
+    if len(luts) == 1:
+        return JointBasis(luts[0].factors.u, luts[0].factors.v[None])
+    return joint_basis(luts)
+
+
+def _symmetric_range(width: int, signed: bool) -> tuple[int, int]:
+    return (1 - (1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)
+
+
+class _MixedConvolution(torch.autograd.Function):
+    """Sum over candidates of weight_m · (convolution with table m); straight-through for x and w."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        w: Tensor,
+        mixture: Tensor | None,
+        u: Tensor,
+        v: Tensor,
+        geometry: ConvGeometry,
+        block: int,
+    ) -> Tensor:
+        """x, w: integer levels as floats; v (M, columns, R); block: input channels a sum is exact for."""
+        rows = _padded_patterns(x, len(u), geometry)
+        columns = w.to(torch.int64) & (v.shape[1] - 1)
+        mixed = v[0] if mixture is None else torch.einsum("m,mbr->br", mixture, v)
+        planes, kernels = factor_planes(rows, u), weight_planes(columns, mixed)
+        ctx.save_for_backward(x, w, rows, columns, u, v)
+        ctx.geometry, ctx.mixed = geometry, mixture is not None
+        return _blocked_convolution(planes, kernels, geometry, block * u.shape[1])
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, w, rows, columns, u, v = ctx.saved_tensors
+        gradient, geometry = gradients[0], ctx.geometry
+        grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation,
+            False, (0, 0), geometry.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+        )  # fmt: skip
+        grad_mixture = None
+        if ctx.mixed and ctx.needs_input_grad[2]:
+            grad_mixture = _mixture_gradient(gradient, rows, columns, u, v, geometry)
+        return grad_x, grad_w, grad_mixture, None, None, None, None
+
+
+def _mixture_gradient(
+    gradient: Tensor, rows: Tensor, columns: Tensor, u: Tensor, v: Tensor, geometry: ConvGeometry
+) -> Tensor:
+    """d loss / d mixture_m = <gradient of the mixed kernel, v_m(w)>, shape (M,)."""
+    planes = factor_planes(rows, u)
+    shape = weight_planes(columns, v[0]).shape
+    _, kernel_gradient, _ = torch.ops.aten.convolution_backward(
+        gradient, planes, planes.new_empty(shape), None, geometry.stride, (0, 0), geometry.dilation,
+        False, (0, 0), geometry.groups, (False, True, False),
+    )  # fmt: skip
+    outputs, channels, height, width = columns.shape
+    by_plane = kernel_gradient.view(outputs, channels, -1, height, width).permute(0, 1, 3, 4, 2)
+    per_pattern = v.new_zeros(v.shape[1], v.shape[2])
+    per_pattern.index_add_(0, columns.flatten(), by_plane.reshape(-1, v.shape[2]))
+    return torch.einsum("br,mbr->m", per_pattern, v)
+
+
+def _padded_patterns(x: Tensor, rows: int, geometry: ConvGeometry) -> Tensor:
+    height, width = geometry.padding
+    return functional.pad(x, (width, width, height, height)).to(torch.int64) & (rows - 1)
+
+
+def _blocked_convolution(
+    planes: Tensor, kernels: Tensor, geometry: ConvGeometry, block: int
+) -> Tensor:
+    """Convolution without padding in blocks of at most `block` planes a group, each exact in fp32.
+
+    Blocks are added in float64, so that the only rounding left is that of the result to fp32.
+    """
+    settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
+    with exact_convolutions():
+        if kernels.shape[1] <= block:
+            return functional.conv2d(planes, kernels, *settings)
+        batch, _, height, width = planes.shape
+        grouped = planes.reshape(batch, geometry.groups, -1, height, width)
+        return torch.stack(
+            [
+                functional.conv2d(
+                    grouped[:, :, low : low + block].reshape(batch, -1, height, width),
+                    kernels[:, low : low + block],
+                    *settings,
+                )
+                for low in range(0, kernels.shape[1], block)
+            ]
+        ).sum(0, dtype=torch.float64).to(torch.float32)
+
+
+class ApproxConv2d(nn.Module):
+    """Convolution, no bias, whose integer products are those of a multiplier.
+
+    ``y = scale_x · scale_w[o] · accumulator``, the accumulator being exactly the table's integer sum. Input
+    float (N, C, H, W), output float (N, O, H', W'). With several candidates ``forward`` takes their
+    weights, shape (M,), which need not be one-hot.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        candidates: Candidates,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+    ) -> None:
+        super().__init__()
+        self.candidates = candidates
+        self.geometry = ConvGeometry.of(stride, padding, dilation, groups)
+        self.weight = nn.Parameter(
+            torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size)
+        )
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.quantiser = ActivationQuantiser(*candidates.a_range)
+        self._block = _exact_channels(candidates, kernel_size * kernel_size)
+
+    def quantised_weight(self) -> tuple[Tensor, Tensor]:
+        """Integer levels (O, C / groups, kH, kW) as floats, and scales (O, 1, 1, 1)."""
+        low, high = self.candidates.b_range
+        scales = weight_scales(self.weight, high)
+        return quantise(self.weight, scales, low, high), scales
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        if mixture is None and len(self.candidates) > 1:
+            raise InputError(f"mixture must have {len(self.candidates)} weights, not be left out")
+        levels = self.quantiser(x)
+        weights, scales = self.quantised_weight()
+        u, v = self.candidates.u, self.candidates.v
+        accumulators: Tensor = _MixedConvolution.apply(
+            levels, weights, mixture, u, v, self.geometry, self._block
+        )
+        return accumulators * (self.quantiser.scale * scales.view(1, -1, 1, 1))
+
+    def extra_repr(self) -> str:
+        outputs, inputs, kernel, _ = self.weight.shape
+        names = "|".join(lut.name for lut in self.candidates.luts)
+        return f"{inputs * self.geometry.groups}, {outputs}, kernel_size={kernel}, multiplier={names}"
+
+
+class ApproxLinear(nn.Module):
+    """Fully connected layer, with bias, whose integer products are those of a multiplier.
+
+    Input float (N, C), output float (N, O); otherwise as :class:`ApproxConv2d`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, candidates: Candidates) -> None:
+        super().__init__()
+        self.convolution = ApproxConv2d(in_features, out_features, 1, candidates)
+        self.bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        return self.convolution(x[:, :, None, None], mixture)[:, :, 0, 0] + self.bias
+
+
+def _exact_channels(candidates: Candidates, taps: int) -> int:
+    """How many input channels a group may sum in fp32 and stay exact, whatever the operands."""
+    channels = (FP32_EXACT - 1) // max(1, taps * candidates.product_bound)
+    if channels < 1:
+        names = ", ".join(lut.name for lut in candidates.luts)
+        raise InputError(f"the rank of {names} must allow exact fp32 sums over {taps} taps")
+    return channels

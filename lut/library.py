@@ -1,0 +1,179 @@
+"""A multiplier library: tables, factors, error metrics and figures of a set of multipliers, on disk.
+
+A saved library is all that a search needs: no gate-level tool is imported to load one.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from hw.costs import Cost
+from hw.errors import InputError, unknown_name
+from hw.files import read_json, write_bytes, write_json
+
+from .factors import Factors
+from .metrics import ErrorMetrics, error_metrics
+from .table import LUT
+
+__all__ = ["LibraryEntry", "MultiplierLibrary"]
+
+FORMAT = 1
+INDEX = "library.json"
+STORED_RANK_LIMIT = 64
+
+
+@dataclass(frozen=True)
+class LibraryEntry:
+    """One multiplier: its LUT (which knows its factors where the rank is low) and its figures."""
+
+    lut: LUT
+    family: str
+    cost: Cost
+    metrics: ErrorMetrics
+
+    @property
+    def name(self) -> str:
+        return self.lut.name
+
+    @property
+    def digest(self) -> str:
+        return self.lut.digest
+
+
+@dataclass(frozen=True)
+class MultiplierLibrary:
+    """Multipliers by name. `cell_library` and `clock_mhz` say what their costs were measured with."""
+
+    entries: tuple[LibraryEntry, ...]
+    cell_library: str
+    clock_mhz: float
+
+    def __post_init__(self) -> None:
+        names = [entry.name for entry in self.entries]
+        repeated = next((name for name in names if names.count(name) > 1), None)
+        if repeated is not None:
+            raise InputError(f"multiplier names must differ, not be {repeated!r} twice")
+
+    def __getitem__(self, name: str) -> LibraryEntry:
+        for entry in self.entries:
+            if entry.name == name:
+                return entry
+        raise unknown_name("multiplier", name, [entry.name for entry in self.entries])
+
+    def __iter__(self) -> Iterator[LibraryEntry]:
+        return iter(self.entries)
+
+    def luts(self, names: Sequence[str]) -> list[LUT]:
+        return [self[name].lut for name in names]
+
+    @classmethod
+    def build(
+        cls,
+        names: Sequence[str],
+        *,
+        cells: Path | None = None,
+        clock_mhz: float = 500.0,
+        progress: Callable[[Sequence[str]], Iterator[str]] = iter,
+    ) -> "MultiplierLibrary":
+        """Build, simulate, synthesise and measure each multiplier; `progress` wraps the names."""
+        from hw.liberty import default_library, read_liberty
+
+        library = default_library() if cells is None else read_liberty(cells)
+        entries = tuple(_entry(name, library, clock_mhz) for name in progress(list(names)))
+        return cls(entries, library.name, clock_mhz)
+
+    def save(self, folder: Path) -> None:
+        """Write ``<name>.npz`` for each multiplier, then the index that makes them a library."""
+        for entry in self.entries:
+            write_bytes(folder / f"{entry.name}.npz", _archive(entry.lut))
+        write_json(
+            folder / INDEX,
+            {
+                "format": FORMAT,
+                "cell_library": self.cell_library,
+                "clock_mhz": self.clock_mhz,
+                "multipliers": [_to_json(entry) for entry in self.entries],
+            },
+        )
+
+    @classmethod
+    def load(cls, folder: Path) -> "MultiplierLibrary":
+        """Read a saved library; every table is checked against its digest, factors against the table.
+
+        Raises InputError that names the file which is missing, damaged or of another format.
+        """
+        index = read_json(folder / INDEX)
+        try:
+            if index["format"] != FORMAT:
+                raise InputError(f"{folder / INDEX} must be of format {FORMAT}, not {index['format']}")
+            entries = tuple(_from_json(folder, item) for item in index["multipliers"])
+            return cls(entries, str(index["cell_library"]), float(index["clock_mhz"]))
+        except (KeyError, TypeError) as error:
+            raise InputError(f"{folder / INDEX} must be a multiplier library, not lack {error}") from None
+
+
+def _entry(name: str, library: Any, clock_mhz: float) -> LibraryEntry:
+    from hw.costs import multiplier_cost
+    from hw.multipliers import build_multiplier
+
+    multiplier = build_multiplier(name)
+    lut = LUT.of(multiplier)
+    cost = multiplier_cost(multiplier, library, clock_mhz=clock_mhz)
+    return LibraryEntry(lut, multiplier.family, cost, error_metrics(lut))
+
+
+def _archive(lut: LUT) -> bytes:
+    arrays: dict[str, Any] = {"table": lut.table}
+    if lut.rank <= STORED_RANK_LIMIT:
+        arrays |= {"u": lut.factors.u, "v": lut.factors.v}
+    buffer = BytesIO()
+    np.savez_compressed(buffer, **arrays)
+    return buffer.getvalue()
+
+
+def _to_json(entry: LibraryEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "family": entry.family,
+        "sha256": entry.digest,
+        "a_signed": entry.lut.a_signed,
+        "b_signed": entry.lut.b_signed,
+        "rank": entry.lut.rank,
+        "metrics": entry.metrics.to_json(),
+        "cost": entry.cost.to_json(),
+    }
+
+
+def _from_json(folder: Path, item: dict[str, Any]) -> LibraryEntry:
+    name = str(item["name"])
+    if Path(name).name != name:
+        raise InputError(f"a multiplier's name must be a plain file name, not {name!r}")
+    path = folder / f"{name}.npz"
+    arrays = _read_archive(path)
+    lut = LUT(
+        arrays["table"], a_signed=bool(item["a_signed"]), b_signed=bool(item["b_signed"]), name=name
+    )
+    if lut.digest != item["sha256"]:
+        raise InputError(f"{path} must hold the table of digest {item['sha256']}, not {lut.digest}")
+    if "u" in arrays:
+        lut = lut.with_factors(Factors(arrays["u"], arrays["v"]))
+    else:
+        lut.__dict__["rank"] = int(item["rank"])
+    return LibraryEntry(
+        lut, str(item["family"]), Cost.from_json(item["cost"]), ErrorMetrics(**item["metrics"])
+    )
+
+
+def _read_archive(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} must exist, it is missing; run `cosearch lut` again") from None
+    except (ValueError, EOFError, BadZipFile, OSError, KeyError) as error:
+        raise InputError(f"{path} must be an intact .npz of a LUT, not damaged ({error})") from None

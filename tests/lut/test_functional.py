@@ -1,0 +1,119 @@
+"""Emulated convolutions equal the naive sum over the table, bit for bit, on every backend."""
+
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hw.errors import InputError
+from lut import LUT, approx_conv2d, approx_linear
+
+from .tables import random_table, truncated
+
+SHAPES = {
+    "plain": {"x": (2, 3, 6, 5), "w": (4, 3, 3, 3)},
+    "strided": {"x": (1, 2, 7, 7), "w": (2, 2, 3, 3), "stride": 2, "padding": 1},
+    "dilated": {"x": (1, 2, 9, 8), "w": (3, 2, 3, 3), "dilation": 2, "padding": 2},
+    "depthwise": {"x": (2, 4, 5, 5), "w": (4, 1, 5, 5), "groups": 4, "padding": 2},
+    "grouped": {"x": (1, 6, 4, 4), "w": (4, 3, 1, 1), "groups": 2},
+    "rectangular": {"x": (1, 2, 6, 7), "w": (2, 2, 1, 3), "padding": (0, 1), "stride": (2, 1)},
+}
+LUTS = [
+    LUT.exact(a_signed=True, b_signed=True),
+    LUT.exact(b_signed=True),
+    truncated(6),
+    truncated(7, signed=False, rows=2),
+    random_table(3),
+    random_table(20),
+]
+
+
+def naive(x: Tensor, w: Tensor, lut: LUT, zero_point: int, **settings: object) -> np.ndarray:
+    """The definition: one table entry per multiplication, in Python loops."""
+    stride, padding, dilation = (_pair(settings.get(k, d)) for k, d in _DEFAULTS)
+    groups = settings.get("groups", 1)
+    assert isinstance(groups, int)
+    images, kernels = x.numpy().astype(int), w.numpy().astype(int)
+    border = [(0, 0), (0, 0), (padding[0],) * 2, (padding[1],) * 2]
+    images = np.pad(images, border, constant_values=zero_point)
+    batch, _, height, width = images.shape
+    outputs, per_group, kernel_height, kernel_width = kernels.shape
+    rows = (height - dilation[0] * (kernel_height - 1) - 1) // stride[0] + 1
+    columns = (width - dilation[1] * (kernel_width - 1) - 1) // stride[1] + 1
+    result = np.zeros((batch, outputs, rows, columns), int)
+    for n, o, i, j in product(range(batch), range(outputs), range(rows), range(columns)):
+        group = o // (outputs // groups)
+        for c, p, q in product(range(per_group), range(kernel_height), range(kernel_width)):
+            y, z = i * stride[0] + p * dilation[0], j * stride[1] + q * dilation[1]
+            a = images[n, group * per_group + c, y, z] & 255
+            result[n, o, i, j] += lut.table[a, kernels[o, c, p, q] & 255]
+    return result
+
+
+_DEFAULTS = (("stride", 1), ("padding", 0), ("dilation", 1))
+
+
+def _pair(value: object) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value  # type: ignore[return-value]
+
+
+def _operands(shape: dict[str, object], lut: LUT, seed: int = 0) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    x = torch.randint(0, 256, shape["x"], generator=generator).to(torch.uint8)  # type: ignore[arg-type]
+    w = torch.randint(0, 256, shape["w"], generator=generator).to(torch.uint8)  # type: ignore[arg-type]
+    return x.view(torch.int8) if lut.a_signed else x, w.view(torch.int8) if lut.b_signed else w
+
+
+@pytest.mark.parametrize("backend", [None, "factorised", "table"])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lut", LUTS, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}{lut.b_signed:d}")
+def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str | None) -> None:
+    settings = {k: v for k, v in SHAPES[shape].items() if k not in "xw"}
+    x, w = _operands(SHAPES[shape], lut)
+    zero_point = 3
+    result = approx_conv2d(x, w, lut, backend=backend, x_zero_point=zero_point, **settings)  # type: ignore[arg-type]
+    assert result.dtype == torch.int32
+    assert np.array_equal(result.numpy(), naive(x, w, lut, zero_point, **settings))
+
+
+@pytest.mark.parametrize("backend", ["factorised", "table"])
+def test_every_operand_pair(backend: str) -> None:
+    patterns = torch.arange(256, dtype=torch.uint8).view(torch.int8)
+    for lut in (truncated(7), random_table(4)):
+        products = approx_linear(patterns[:, None], patterns[:, None], lut, backend=backend)
+        assert np.array_equal(products.numpy(), lut.table)
+
+
+def test_all_maximum_operands_where_fp32_stops_being_exact() -> None:
+    lut = LUT.exact()
+    channels = 576
+    x = torch.full((1, channels, 3, 3), 255, dtype=torch.uint8)
+    w = torch.full((2, channels, 3, 3), 255, dtype=torch.uint8)
+    expected = channels * 9 * 255 * 255
+    assert expected > 1 << 24
+    assert approx_conv2d(x, w, lut, backend="factorised").eq(expected).all()
+    grouped = approx_conv2d(x, w[:, :288], lut, groups=2, backend="factorised")
+    assert grouped.eq(expected // 2).all()
+
+
+def test_table_of_high_rank_takes_the_table_backend() -> None:
+    lut = random_table(60, seed=3)
+    x, w = _operands(SHAPES["plain"], lut)
+    assert np.array_equal(approx_conv2d(x, w, lut).numpy(), naive(x, w, lut, 0))
+    with pytest.raises(InputError, match="backend 'factorised' must be exact, not of rank 60"):
+        approx_conv2d(x, w, lut, backend="factorised")
+
+
+def test_wrong_operands() -> None:
+    lut = truncated(4)
+    x, w = _operands(SHAPES["plain"], lut)
+    with pytest.raises(InputError, match="x must be int8 or uint8, not torch.float32"):
+        approx_conv2d(x.float(), w, lut)
+    with pytest.raises(InputError, match="w must have 4 dimensions, not 2"):
+        approx_conv2d(x, w[0, 0], lut)
+    with pytest.raises(InputError, match="x and w must fit 2 groups"):
+        approx_conv2d(x, w, lut, groups=2)
+    with pytest.raises(InputError, match="did you mean 'table'"):
+        approx_conv2d(x, w, lut, backend="tabel")
