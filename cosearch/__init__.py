@@ -1,0 +1,1 @@
+"""Designs a convolutional network and the approximate multipliers it computes with, together."""

@@ -1,0 +1,299 @@
+"""The command line. This module imports nothing slow: each command imports what it uses.
+
+What a user gave wrong, or what the system refuses, is one line on standard error and exit code 2;
+an interruption is one line that says how to go on and exit code 130; a bug keeps its traceback.
+"""
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from cosearch.config import Config
+    from cosearch.run_folder import RunFolder
+
+INTERRUPTED = 130
+REFUSED = 2
+
+app = typer.Typer(
+    name="cosearch",
+    help="Design a convolutional network together with the approximate multipliers it uses.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigFile = Annotated[
+    Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings.")
+]
+Seed = Annotated[int | None, typer.Option(help="Seed of every random choice.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", metavar="DIR", help="Folder of a new run; default: runs/<time>-<name>."),
+]
+Name = Annotated[str | None, typer.Option(help="Name of the run.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-o", "--override", metavar="KEY=VALUE", help="One setting; may be repeated."),
+]
+OldRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
+OptionalRun = Annotated[
+    Path | None, typer.Argument(metavar="[RUN]", help="Folder of the run.", show_default=False)
+]
+Force = Annotated[
+    bool, typer.Option("--force", help="Do a finished stage again; old results move to replaced/.")
+]
+
+
+@app.command()
+def run(
+    folder: OptionalRun = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the run RUN (or --out) where it stopped.")
+    ] = False,
+    config: ConfigFile = None,
+    seed: Seed = None,
+    out: Out = None,
+    name: Name = None,
+    override: Overrides = None,
+) -> None:
+    """The whole job: lut, search, train, evaluate, export and report, in a new run folder.
+
+    An interrupted run goes on with: cosearch run --resume RUN
+    """
+    with _guard() as interrupted:
+        from cosearch.pipeline import run_stages
+        from cosearch.progress import Progress
+
+        if resume:
+            found = _resumed(folder, out, config, override or [], seed, name)
+        else:
+            _refuse_folder(folder)
+            found = _created(out, config, override or [], seed, name)
+        interrupted.advice = f"go on with: cosearch run --resume {found.path}"
+        typer.echo(f"run folder: {found.path}")
+        run_stages(found, Progress())
+
+
+@app.command()
+def lut(
+    folder: OptionalRun = None,
+    force: Force = False,
+    config: ConfigFile = None,
+    seed: Seed = None,
+    out: Out = None,
+    name: Name = None,
+    override: Overrides = None,
+) -> None:
+    """Build the multipliers: netlists, tables, error metrics, energy, delay and area.
+
+    Without RUN a new run folder is made, with the settings given here.
+    """
+    with _guard() as interrupted:
+        if folder is not None:
+            if out is not None:
+                _refuse("--out must be left out where RUN is given")
+            found = _reopened(folder, config, override or [], seed, name)
+        else:
+            found = _created(out, config, override or [], seed, name)
+            typer.echo(f"run folder: {found.path}")
+        _stage(found, "lut", force, interrupted)
+
+
+@app.command()
+def search(folder: OldRun, force: Force = False) -> None:
+    """Search the operations and multipliers of the cells: writes genotype.json."""
+    _stage_on(folder, "search", force)
+
+
+@app.command()
+def train(folder: OldRun, force: Force = False) -> None:
+    """Train the found network with its multipliers, with the exact one, and in fp32."""
+    _stage_on(folder, "train", force)
+
+
+@app.command()
+def evaluate(folder: OldRun, force: Force = False) -> None:
+    """Accuracy and energy of the three networks on the test images: writes evaluation.json."""
+    _stage_on(folder, "evaluate", force)
+
+
+@app.command()
+def export(folder: OldRun, force: Force = False) -> None:
+    """Write the bundle: model.onnx, rtl/*.v, luts, golden data and manifest.json."""
+    _stage_on(folder, "export", force)
+
+
+@app.command()
+def report(folder: OldRun, force: Force = False) -> None:
+    """Print the summary and write report.html."""
+    _stage_on(folder, "report", force)
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine has of what the toolchain uses, and what to do about the rest."""
+    with _guard():
+        from cosearch.doctor import examination
+
+        findings = examination(Path("runs"))
+        width = max(len(finding.subject) for finding in findings)
+        for finding in findings:
+            advice = f"  -> {finding.advice}" if finding.advice else ""
+            typer.echo(f"{finding.subject:<{width}}  {finding.state}{advice}")
+        if any(finding.fatal for finding in findings):
+            raise typer.Exit(1)
+
+
+def main() -> None:
+    """The console script ``cosearch``."""
+    app()
+
+
+class _Interrupted:
+    """What to tell the user who interrupts."""
+
+    advice = "nothing was written"
+
+
+def _stage_on(folder: Path, name: str, force: bool) -> None:
+    with _guard() as interrupted:
+        from cosearch.run_folder import RunFolder
+
+        _stage(RunFolder.open(folder), name, force, interrupted)
+
+
+def _stage(found: "RunFolder", name: str, force: bool, interrupted: _Interrupted) -> None:
+    from cosearch.pipeline import run_stage
+    from cosearch.progress import Progress
+
+    interrupted.advice = f"go on with: cosearch {name} {found.path}"
+    if not run_stage(found, name, Progress(), force=force):
+        typer.echo(f"{name} is already finished in {found.path}; --force does it again")
+
+
+def _created(
+    out: Path | None, file: Path | None, override: list[str], seed: int | None, name: str | None
+) -> "RunFolder":
+    from cosearch.config import load_config
+    from cosearch.run_folder import RunFolder
+
+    return RunFolder.create(out, load_config(file, override, seed, name=name))
+
+
+def _resumed(
+    folder: Path | None,
+    out: Path | None,
+    file: Path | None,
+    override: list[str],
+    seed: int | None,
+    name: str | None,
+) -> "RunFolder":
+    """The run to go on with; one that was stopped before its folder was made begins."""
+    if folder is not None and out is not None:
+        _refuse("--out must be left out where RUN is given")
+    if folder is not None:
+        return _reopened(folder, file, override, seed, name)
+    if out is None:
+        _refuse("--resume must come with the folder of a run: cosearch run --resume RUN")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return _created(out, file, override, seed, name)
+    return _reopened(out, file, override, seed, name)
+
+
+def _reopened(
+    folder: Path, file: Path | None, override: list[str], seed: int | None, name: str | None
+) -> "RunFolder":
+    """The run at ``folder``; refused where settings are given that are not its own."""
+    from cosearch.config import load_config, overridden
+    from cosearch.run_folder import RunFolder
+
+    found = RunFolder.open(folder)
+    if file is not None:
+        _refuse_differences(found.config, load_config(file, override, seed, name=name))
+    elif override or seed is not None or name is not None:
+        _refuse_differences(found.config, overridden(found.config, override, seed=seed, name=name))
+    return found
+
+
+def _refuse_differences(stored: "Config", asked: "Config") -> None:
+    from cosearch.config import differing_keys
+
+    before, now = stored.values(), asked.values()
+    # 0 threads stands for whatever number the run has.
+    keys = [k for k in differing_keys(stored, asked) if k != "threads" or asked.threads]
+    if keys:
+        shown = ", ".join(f"{key} ({now[key]!r}, not {before[key]!r})" for key in keys)
+        _refuse(f"configuration must be the run's own when it goes on, not differ in {shown}")
+
+
+def _refuse_folder(folder: Path | None) -> None:
+    if folder is not None:
+        _refuse(f"RUN must come with --resume; a new run is made with --out {folder}")
+
+
+def _refuse(message: str) -> NoReturn:
+    from hw.errors import InputError
+
+    raise InputError(message)
+
+
+@contextlib.contextmanager
+def _guard() -> Iterator[_Interrupted]:
+    """Turn errors of the user, of the system and interruptions into one line and an exit code."""
+    interrupted = _Interrupted()
+    previous = _on_terminate(_interrupt)
+    try:
+        yield interrupted
+    except KeyboardInterrupt:
+        typer.echo(f"interrupted; {interrupted.advice}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _silence_output()
+        raise typer.Exit(REFUSED) from None
+    except OSError as error:
+        typer.echo(f"error: {_system_message(error)}", err=True)
+        raise typer.Exit(REFUSED) from None
+    except ValueError as error:
+        from hw.errors import InputError
+
+        if not isinstance(error, InputError):
+            raise
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(REFUSED) from None
+    finally:
+        _on_terminate(previous)
+
+
+def _on_terminate(handler: "signal._HANDLER") -> "signal._HANDLER":
+    """Set the handler of SIGTERM where that is possible; the one before."""
+    if threading.current_thread() is not threading.main_thread():
+        return signal.SIG_DFL
+    return signal.signal(signal.SIGTERM, handler)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _system_message(error: OSError) -> str:
+    """``OSError`` in one line: what the system says, and of which file."""
+    said = error.strerror or str(error) or type(error).__name__
+    named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    return f"{said}: {' -> '.join(named)}" if named else said
+
+
+def _silence_output() -> None:
+    """The reader of our output is gone: let the interpreter's last flush find a reader."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

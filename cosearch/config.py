@@ -1,0 +1,527 @@
+"""The configuration of a run: frozen, documented field by field, in TOML and out again.
+
+Every field carries in its metadata what it means, its unit and its range; values are checked when
+an object is made, so a ``Config`` in hand is a valid one. Reading one does not load torch.
+"""
+
+import json
+import math
+import os
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hw.errors import InputError, unknown_name
+
+OPERATIONS = (
+    "none",
+    "max_pool_3x3",
+    "avg_pool_3x3",
+    "skip_connect",
+    "sep_conv_3x3",
+    "sep_conv_5x5",
+    "dil_conv_3x3",
+    "dil_conv_5x5",
+)
+STRATEGIES = ("darts",)
+EXACT_MULTIPLIER = "mul8s_array"
+
+
+def _setting(
+    default: Any,
+    meaning: str,
+    *,
+    unit: str = "",
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:
+    """A field with its meaning, unit and range: closed at minimum and maximum, else open."""
+    return field(
+        default=default,
+        metadata={
+            "meaning": meaning,
+            "unit": unit,
+            "minimum": minimum,
+            "maximum": maximum,
+            "above": above,
+            "below": below,
+            "choices": choices,
+        },
+    )
+
+
+@dataclass(frozen=True)
+class Section:
+    """A table of the configuration; its class name in lower case is the table's name."""
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            key = f"{type(self).__name__.lower()}.{setting.name}"
+            value = checked_value(key, getattr(self, setting.name), setting)
+            object.__setattr__(self, setting.name, value)
+
+
+@dataclass(frozen=True)
+class Hardware(Section):
+    """What the multipliers are made of."""
+
+    cells: str = _setting("", "Liberty file of the cell library; empty: the embedded default")
+    clock_mhz: float = _setting(500.0, "clock the energy is stated at", unit="MHz", above=0.0)
+
+
+@dataclass(frozen=True)
+class Multipliers(Section):
+    """Which multipliers are built, and which of them the search may choose."""
+
+    candidates: tuple[str, ...] = _setting(
+        (
+            EXACT_MULTIPLIER,
+            "mul8s_truncated_k4",
+            "mul8s_truncated_k6",
+            "mul8s_truncated_k7",
+            "mul8s_broken_array_h1_v5",
+            "mul8s_broken_array_h2_v7",
+        ),
+        "signed 8-bit multipliers that are searched over; the first is the exact one",
+    )
+    built_also: tuple[str, ...] = _setting(
+        ("mul8u_array", "mul8u_truncated_k6", "mul8u_broken_array_h2_v6"),
+        "multipliers that are built and characterised, too",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_list("multipliers.candidates", self.candidates)
+        _check_list("multipliers.built_also", self.built_also, may_be_empty=True)
+        if self.candidates[0] != EXACT_MULTIPLIER:
+            raise InputError(
+                "multipliers.candidates must begin with the exact multiplier "
+                f"{EXACT_MULTIPLIER!r}, not {self.candidates[0]!r}"
+            )
+        for name in self.built_also:
+            if name in self.candidates:
+                raise InputError(
+                    "multipliers.built_also must name multipliers beside the candidates, "
+                    f"not {name!r}"
+                )
+
+
+@dataclass(frozen=True)
+class Data(Section):
+    """The images."""
+
+    name: str = _setting("digits", "data set", choices=("digits",))
+
+
+@dataclass(frozen=True)
+class Space(Section):
+    """The search space: DARTS's, at the size of the images."""
+
+    channels: int = _setting(8, "channels of the first cell", minimum=1, maximum=1024)
+    cells: int = _setting(3, "cells of the network", minimum=1, maximum=64)
+    nodes: int = _setting(2, "intermediate nodes of a cell", minimum=1, maximum=8)
+    operations: tuple[str, ...] = _setting(
+        OPERATIONS, "operations an edge may choose", choices=OPERATIONS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_list("space.operations", self.operations)
+        if self.operations == ("none",):
+            raise InputError("space.operations must hold an operation beside 'none', not it alone")
+
+
+@dataclass(frozen=True)
+class Search(Section):
+    """The search: alphas and betas on the validation split, weights on the training split."""
+
+    strategy: str = _setting("darts", "how alphas and betas move", choices=STRATEGIES)
+    epochs: int = _setting(12, "passes over the training split", minimum=1, maximum=100_000)
+    batch_size: int = _setting(64, "images of a step", unit="images", minimum=2, maximum=65_536)
+    energy_weight: float = _setting(
+        0.5,
+        "lambda: loss = cross-entropy + lambda * energy relative to exact int8",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    weight_learning_rate: float = _setting(0.025, "of the weights, at the start", above=0.0)
+    weight_learning_rate_min: float = _setting(0.001, "of the weights, at the end", minimum=0.0)
+    momentum: float = _setting(0.9, "of the weights' SGD", minimum=0.0, below=1.0)
+    weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
+    gradient_clip: float = _setting(5.0, "largest norm of the weights' gradient", above=0.0)
+    alpha_learning_rate: float = _setting(0.003, "of alphas and betas (Adam)", above=0.0)
+    alpha_weight_decay: float = _setting(1e-3, "of alphas and betas", minimum=0.0)
+    warmup_epochs: int = _setting(
+        2, "epochs at the start in which alphas and betas rest; fewer than epochs", minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.weight_learning_rate_min > self.weight_learning_rate:
+            raise InputError(
+                "search.weight_learning_rate_min must be at most search.weight_learning_rate "
+                f"({self.weight_learning_rate}), not {self.weight_learning_rate_min}"
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise InputError(
+                f"search.warmup_epochs must be less than search.epochs ({self.epochs}), "
+                f"not {self.warmup_epochs}"
+            )
+
+
+@dataclass(frozen=True)
+class Train(Section):
+    """The training of the found network."""
+
+    epochs: int = _setting(40, "passes over the training images", minimum=1, maximum=100_000)
+    batch_size: int = _setting(64, "images of a step", unit="images", minimum=2, maximum=65_536)
+    learning_rate: float = _setting(0.025, "at the start; falls to zero as a cosine", above=0.0)
+    momentum: float = _setting(0.9, "of SGD", minimum=0.0, below=1.0)
+    weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
+    gradient_clip: float = _setting(5.0, "largest norm of the gradient", above=0.0)
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that decides a run's result."""
+
+    name: str = _setting("digits", "names the run's folder")
+    seed: int = _setting(0, "of every random choice", minimum=0, maximum=2**32 - 1)
+    threads: int = _setting(
+        0, "processor threads; 0: all cores, and the number is written", minimum=0, maximum=4096
+    )
+    hardware: Hardware = field(default_factory=Hardware)
+    multipliers: Multipliers = field(default_factory=Multipliers)
+    data: Data = field(default_factory=Data)
+    space: Space = field(default_factory=Space)
+    search: Search = field(default_factory=Search)
+    train: Train = field(default_factory=Train)
+
+    def __post_init__(self) -> None:
+        for setting in _plain_fields(self):
+            value = checked_value(setting.name, getattr(self, setting.name), setting)
+            object.__setattr__(self, setting.name, value)
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", self.name):
+            raise InputError(
+                "name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with none of "
+                f"'.' and '-', not {self.name!r}"
+            )
+
+    def to_toml(self) -> str:
+        """The configuration as TOML, each key with its meaning; ``parse_config`` reads it back."""
+        lines = [line for setting in _plain_fields(self) for line in _toml_lines(self, setting)]
+        for section in _section_fields(self):
+            table = getattr(self, section.name)
+            lines += ["", f"[{section.name}]  # {_meaning_of(table)}"]
+            lines += [line for setting in fields(table) for line in _toml_lines(table, setting)]
+        return "\n".join(lines) + "\n"
+
+    def values(self) -> dict[str, Any]:
+        """Every setting by its dotted key, in the order of the file."""
+        flat = {setting.name: getattr(self, setting.name) for setting in _plain_fields(self)}
+        for section in _section_fields(self):
+            table = getattr(self, section.name)
+            flat |= {f"{section.name}.{s.name}": getattr(table, s.name) for s in fields(table)}
+        return flat
+
+    def resolved(self) -> "Config":
+        """The same with ``threads`` as the number it stands for on this machine."""
+        return self if self.threads else replace(self, threads=available_cores())
+
+
+def load_config(
+    path: str | os.PathLike[str] | None = None,
+    overrides: Sequence[str] = (),
+    seed: int | None = None,
+    *,
+    name: str | None = None,
+) -> Config:
+    """The defaults, then the TOML file, then overrides (``"search.epochs=3"``), seed and name.
+
+    ``hardware.cells`` becomes absolute: relative to the file's folder when the file names it, to
+    the working directory when an override does. Multiplier names are checked against ``hw``.
+    """
+    table = {} if path is None else _read_toml(Path(path))
+    cells = table.get("hardware", {}).get("cells", "") if _is_table(table, "hardware") else ""
+    if path is not None and isinstance(cells, str) and cells:
+        table["hardware"]["cells"] = str(Path(path).resolve().parent / cells)
+    config = overridden(config_from_table(table), overrides, seed=seed, name=name)
+    if config.hardware.cells and not Path(config.hardware.cells).is_file():
+        raise InputError(
+            f"hardware.cells must be a Liberty file, but there is none at {config.hardware.cells!r}"
+        )
+    return config
+
+
+def overridden(
+    config: Config,
+    overrides: Sequence[str],
+    *,
+    seed: int | None = None,
+    name: str | None = None,
+) -> Config:
+    """``config`` with some settings replaced; all replacements take effect at once."""
+    table = _nested(config.values())
+    for override in overrides:
+        key, value = _parsed_override(override)
+        _put(table, key, value)
+    table |= {k: v for k, v in (("seed", seed), ("name", name)) if v is not None}
+    changed = config_from_table(table)
+    check_multipliers(changed)
+    return changed
+
+
+def parse_config(text: str, source: str = "configuration") -> Config:
+    """The configuration in TOML ``text``; keys that are left out have their defaults."""
+    return config_from_table(_parse_toml(text, source))
+
+
+def config_from_table(table: Mapping[str, Any]) -> Config:
+    """The configuration of a parsed TOML document."""
+    sections = {section.name: section for section in _section_fields(Config())}
+    known = [setting.name for setting in _plain_fields(Config())] + list(sections)
+    arguments: dict[str, Any] = {}
+    for key, value in table.items():
+        if key not in known:
+            raise unknown_name("configuration key", key, known)
+        arguments[key] = _section(sections[key], value) if key in sections else value
+    return Config(**arguments)
+
+
+def check_multipliers(config: Config) -> None:
+    """``InputError`` unless ``hw`` knows every multiplier and every candidate is signed 8×8."""
+    from hw.multipliers import parse_multiplier_name  # Amaranth: not for `cosearch --help`
+
+    for name in config.multipliers.candidates + config.multipliers.built_also:
+        shape = parse_multiplier_name(name).shape
+        if (shape.a_width, shape.b_width) != (8, 8):
+            raise InputError(
+                "multipliers must have operands of 8 bits, "
+                f"not of {shape.a_width} and {shape.b_width} as {name!r}"
+            )
+        if name in config.multipliers.candidates and not shape.signed:
+            raise InputError(f"multipliers.candidates must be signed, not unsigned as {name!r}")
+
+
+def differing_keys(one: Config, other: Config) -> tuple[str, ...]:
+    """The dotted keys in which two configurations differ."""
+    left, right = one.values(), other.values()
+    return tuple(key for key in left if left[key] != right[key])
+
+
+def available_cores() -> int:
+    """Processor cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def checked_value(key: str, value: Any, setting: "Field[Any]") -> Any:
+    """``value`` in the type of ``setting``; ``InputError`` where type, range or choice is wrong."""
+    if setting.type is int:
+        return _in_range(key, _integer(key, value), setting)
+    if setting.type is float:
+        return _in_range(key, _number(key, value), setting)
+    if setting.type is str:
+        return _chosen(key, _text(key, value), setting)
+    if not isinstance(value, (list, tuple)):
+        raise InputError(f"{key} must be a list of names, not {value!r}")
+    return tuple(_chosen(key, _text(key, item), setting) for item in value)
+
+
+def _integer(key: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise InputError(f"{key} must be a whole number, not {value!r}")
+    return value
+
+
+def _number(key: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_finite(value):
+        raise InputError(f"{key} must be a finite number, not {value!r}")
+    return float(value)
+
+
+def _is_finite(value: int | float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # an integer beyond the floats
+        return False
+
+
+def _text(key: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise InputError(f"{key} must be text, not {value!r}")
+    if any(ord(c) < 32 or 0xD800 <= ord(c) < 0xE000 or ord(c) == 127 for c in value):
+        raise InputError(f"{key} must be printable text, not {value!r}")
+    return value
+
+
+def _chosen(key: str, value: str, setting: "Field[Any]") -> str:
+    choices = setting.metadata["choices"]
+    if choices and value not in choices:
+        raise unknown_name(key, value, choices)
+    return value
+
+
+def _in_range(key: str, value: Any, setting: "Field[Any]") -> Any:
+    bounds = setting.metadata
+    too_low = (bounds["minimum"] is not None and value < bounds["minimum"]) or (
+        bounds["above"] is not None and value <= bounds["above"]
+    )
+    too_high = (bounds["maximum"] is not None and value > bounds["maximum"]) or (
+        bounds["below"] is not None and value >= bounds["below"]
+    )
+    if too_low or too_high:
+        raise InputError(f"{key} must be {range_text(setting)}, not {value}")
+    return value
+
+
+def range_text(setting: "Field[Any]") -> str:
+    """The allowed values of a number in words: ``"at least 1 and at most 64"``."""
+    words = (("minimum", "at least"), ("above", "more than"), ("maximum", "at most"))
+    parts = [
+        f"{text} {setting.metadata[bound]:.10g}"
+        for bound, text in (*words, ("below", "less than"))
+        if setting.metadata[bound] is not None
+    ]
+    return " and ".join(parts)
+
+
+def _check_list(key: str, names: tuple[str, ...], *, may_be_empty: bool = False) -> None:
+    if not names and not may_be_empty:
+        raise InputError(f"{key} must hold at least one name, not an empty list")
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"{key} must name each once, not {name!r} {names.count(name)} times")
+
+
+def _plain_fields(config: Config) -> Iterator["Field[Any]"]:
+    return (f for f in fields(config) if not is_dataclass(f.type))
+
+
+def _section_fields(config: Config) -> Iterator["Field[Any]"]:
+    return (f for f in fields(config) if is_dataclass(f.type))
+
+
+def _section(section: "Field[Any]", value: Any) -> Section:
+    if not isinstance(value, Mapping):
+        raise InputError(f"{section.name} must be a table, [{section.name}], not {value!r}")
+    assert isinstance(section.type, type)
+    known = [setting.name for setting in fields(section.type)]
+    for key in value:
+        if key not in known:
+            raise unknown_name(f"key of [{section.name}]", key, known)
+    made: Section = section.type(**value)
+    return made
+
+
+def _is_table(table: Mapping[str, Any], key: str) -> bool:
+    return isinstance(table.get(key), dict)
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_bytes().decode()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise InputError(
+            f"configuration must be a TOML file, but there is none at {str(path)!r}"
+        ) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} must be a TOML file in UTF-8 ({error})") from None
+    return _parse_toml(text, str(path))
+
+
+def _parse_toml(text: str, source: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        raise InputError(f"{source} must be valid TOML: {error}") from None
+
+
+def _parsed_override(override: str) -> tuple[str, Any]:
+    """Key and value of ``key=value``; the value is read as the type of the key."""
+    key, equals, text = override.partition("=")
+    key, text = key.strip(), text.strip()
+    if not equals or not key:
+        raise InputError(f"override must be key=value, not {override!r}")
+    known = Config().values()
+    if key not in known:
+        raise _unknown_key(key)
+    value = _value_as(known[key], text)
+    if key == "hardware.cells" and value:
+        value = str(Path(value).absolute())
+    return key, value
+
+
+def _unknown_key(key: str) -> InputError:
+    """The error for a dotted key: of its section where that is known, else of all."""
+    known = list(Config().values())
+    section, dot, _ = key.partition(".")
+    inside = [name for name in known if dot and name.startswith(f"{section}.")]
+    return unknown_name("configuration key", key, inside or known)
+
+
+def _value_as(example: Any, text: str) -> Any:
+    """``text`` in the type of ``example``, or as it stands where it is not of that type."""
+    if isinstance(example, tuple):
+        return _list_of_names(text)
+    if isinstance(example, str):
+        return text
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text
+
+
+def _list_of_names(text: str) -> Any:
+    """A TOML array, or names between commas."""
+    if text.startswith("["):
+        return _parse_toml(f"value = {text}", f"override {text!r}")["value"]
+    return [name.strip() for name in text.split(",")] if text else []
+
+
+def _nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    table: dict[str, Any] = {}
+    for key, value in flat.items():
+        _put(table, key, value)
+    return table
+
+
+def _put(table: dict[str, Any], key: str, value: Any) -> None:
+    section, dot, name = key.rpartition(".")
+    (table.setdefault(section, {}) if dot else table)[name] = value
+
+
+def _meaning_of(section: Section) -> str:
+    return (type(section).__doc__ or "").strip()
+
+
+def _toml_lines(owner: Config | Section, setting: "Field[Any]") -> Iterator[str]:
+    notes = [setting.metadata["meaning"], setting.metadata["unit"]]
+    if setting.type in (int, float):
+        notes.append(range_text(setting))
+    elif setting.metadata["choices"]:
+        notes.append("of " + ", ".join(setting.metadata["choices"]))
+    yield "# " + "; ".join(note for note in notes if note)
+    yield f"{setting.name} = {_toml_value(getattr(owner, setting.name))}"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, tuple):
+        items = ", ".join(_toml_value(item) for item in value)
+        return f"[{items}]" if len(items) < 80 else "[\n" + _toml_items(value) + "]"
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    return repr(value)
+
+
+def _toml_items(values: tuple[str, ...]) -> str:
+    return "".join(f"    {_toml_value(value)},\n" for value in values)
