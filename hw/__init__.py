@@ -17,3 +17,5 @@ from .netlist import GateKind as GateKind
 from .netlist import Netlist as Netlist
 from .netlist import Port as Port
 from .simulation import truth_table as truth_table
+from .verilog import read_verilog as read_verilog
+from .verilog import verilog as verilog

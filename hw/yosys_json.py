@@ -39,7 +39,7 @@ YOSYS_GATES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Yosys's cells (all of one bit) as generic gates, with the pins in our order; the output is Y."""
 
 _IGNORED = frozenset({"$scopeinfo"})
-_CONSTANTS = {"0": FALSE, "1": TRUE, "x": FALSE, "z": FALSE}
+_CONSTANTS: Mapping[int | str, int] = {"0": FALSE, "1": TRUE, "x": FALSE, "z": FALSE}
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def netlist_from_json(
         for path, cell in module["cells"].items()
         if cell["type"] not in _IGNORED
     ]
-    nets: dict[int | str, int] = {**_CONSTANTS}
+    nets = dict(_CONSTANTS)
     input_ports = tuple(_input_port(module["ports"], port, nets) for port in inputs)
     ordered = _topological(cells, nets, name)
     numbers = itertools.count(1 + max(nets.values()))
@@ -94,11 +94,8 @@ def _cell(path: str, cell: dict[str, Any], kinds: Mapping[str, GateKind], name: 
         kind, pins = YOSYS_GATES[cell["type"]]
         outputs: tuple[str, ...] = ("Y",)
     elif cell["type"] in kinds:
-        kind, pins, outputs = (
-            cell["type"],
-            kinds[cell["type"]].inputs,
-            kinds[cell["type"]].outputs,
-        )
+        kind = cell["type"]
+        pins, outputs = kinds[kind].inputs, kinds[kind].outputs
     else:
         raise InputError(
             f"{name} must be combinational logic of known cells, not contain a {cell['type']}"

@@ -29,7 +29,9 @@ class HalfAdderPlusOne(Component):  # type: ignore[misc] # Amaranth has no types
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        m.d.comb += self.total.eq(~(self.a ^ self.b))
+        differ = Signal()
+        m.d.comb += differ.eq(self.a ^ self.b)
+        m.d.comb += self.total.eq(~differ)
         m.d.comb += self.carry.eq(self.a | self.b)
         return m
 

@@ -35,7 +35,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Parameter:
-    """An integer parameter of a family: a letter in the name, a range that depends on the widths."""
+    """An integer parameter of a family: a letter in the name, a range depending on the shape."""
 
     letter: str
     meaning: str

@@ -2,8 +2,8 @@
 
 Row ``j`` holds a·b_j. Signed products follow Baugh and Wooley (IEEE Trans. Comput. C-22, 1973): a
 product of exactly one sign bit has a negative weight, and -x·2^c = (1 - x)·2^c - 2^c, so it is
-inverted and all the -2^c are added as one constant, modulo 2^p_width. A partial product that is left
-out takes its share of the constant with it, so it counts as zero, and 0·x = x·0 = 0 always.
+inverted and all the -2^c are added as one constant, modulo 2^p_width. A partial product that is
+left out takes its share of the constant with it, so it counts as zero, and 0·x = x·0 = 0 always.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,11 @@ def partial_products(m: Module, a: Value, b: Value, shape: Shape, keep: Keep) ->
             if keep(i, j):
                 row[i + j] = product = Signal(name=f"product_{i}_{j}")
                 negative = shape.signed and (i == shape.a_width - 1) != (j == shape.b_width - 1)
-                m.d.comb += product.eq(~(a[i] & b[j]) if negative else a[i] & b[j])
+                if negative:
+                    both = Signal(name=f"both_{i}_{j}")
+                    m.d.comb += [both.eq(a[i] & b[j]), product.eq(~both)]
+                else:
+                    m.d.comb += product.eq(a[i] & b[j])
                 products.constant -= negative << (i + j)
         products.rows.append(row)
     products.constant %= 1 << shape.p_width

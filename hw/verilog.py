@@ -1,0 +1,170 @@
+"""Netlists as structural Verilog-2001, written here and read back by another program, Yosys.
+
+The writer is ours, so that the text is readable: one wire a net, under the name the design gave it.
+The reader is not, so that reading back what was written checks it.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from .amaranth_netlist import TO_GATES
+from .errors import InputError
+from .netlist import FALSE, GATE_KINDS, TRUE, Gate, Netlist, Port
+from .yosys import run_yosys
+from .yosys_json import netlist_from_json, port_names
+
+_EXPRESSIONS: Mapping[str, str] = {
+    "buf": "{a}",
+    "not": "~{a}",
+    "and": "{a} & {b}",
+    "nand": "~({a} & {b})",
+    "or": "{a} | {b}",
+    "nor": "~({a} | {b})",
+    "xor": "{a} ^ {b}",
+    "xnor": "~({a} ^ {b})",
+    "andnot": "{a} & ~{b}",
+    "ornot": "{a} | ~{b}",
+    "mux": "{s} ? {b} : {a}",
+}
+_KEYWORDS = frozenset(
+    [
+        "always",
+        "and",
+        "assign",
+        "begin",
+        "buf",
+        "case",
+        "default",
+        "else",
+        "end",
+        "endcase",
+        "endfunction",
+        "endmodule",
+        "for",
+        "function",
+        "if",
+        "initial",
+        "inout",
+        "input",
+        "integer",
+        "module",
+        "nand",
+        "negedge",
+        "nor",
+        "not",
+        "or",
+        "output",
+        "parameter",
+        "posedge",
+        "reg",
+        "signed",
+        "supply0",
+        "supply1",
+        "task",
+        "time",
+        "tri",
+        "wand",
+        "while",
+        "wire",
+        "wor",
+        "xnor",
+        "xor",
+    ]
+)
+
+
+def verilog(netlist: Netlist, module: str | None = None, header: str = "") -> str:
+    """The netlist as one Verilog module; ``header`` is put above it as ``//`` comment lines.
+
+    Generic gates become continuous assignments, library cells become instances.
+    """
+    name = _identifier(module or netlist.name)
+    references = _references(netlist)
+    ports = ", ".join(port.name for port in (*netlist.inputs, *netlist.outputs))
+    wires = [references[net] for gate in netlist.gates for net in gate.outputs]
+    lines = [
+        *(f"// {line}".rstrip() for line in header.splitlines()),
+        f"module {name}({ports});",
+        *(f"  input {_range(port)}{port.name};" for port in netlist.inputs),
+        *(f"  output {_range(port)}{port.name};" for port in netlist.outputs),
+        "",
+        *(f"  wire {wire};" for wire in wires),
+        "",
+        *(_gate(netlist, index, gate, references) for index, gate in enumerate(netlist.gates)),
+        "",
+        *(f"  assign {port.name} = {_bundle(port, references)};" for port in netlist.outputs),
+        "endmodule",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def read_verilog(path: str | os.PathLike[str], top: str) -> Netlist:
+    """Module ``top`` of a Verilog file as gates; ports as declared. Yosys is the reader."""
+    if not re.fullmatch(r"[A-Za-z_]\w*", top):
+        raise InputError(f"top module must be a Verilog name, not {top!r}")
+    try:
+        text = Path(path).read_bytes()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+        raise InputError(f"{path} must be a Verilog file, but there is no such file") from None
+    commands = (
+        "read_verilog top.v",
+        f"hierarchy -check -top {top}",
+        *TO_GATES,
+        "write_json top.json",
+    )
+    result = run_yosys(commands, {"top.v": text}, "top.json", what=f"module {top} of {path}")
+    inputs, outputs = (port_names(result, top, way) for way in ("input", "output"))
+    return netlist_from_json(result, top, top, inputs, outputs)
+
+
+def _references(netlist: Netlist) -> dict[int, str]:
+    """How each net is written: a constant, a bit of an input port, or a wire of its own."""
+    references = {FALSE: "1'b0", TRUE: "1'b1"}
+    for port in netlist.inputs:
+        for bit, net in enumerate(port.nets):
+            references[net] = port.name if port.width == 1 else f"{port.name}[{bit}]"
+    taken = {port.name for port in (*netlist.inputs, *netlist.outputs)}
+    for gate in netlist.gates:
+        for net in gate.outputs:
+            references[net] = _unused(_identifier(netlist.net_names.get(net, f"n{net}")), taken)
+    return references
+
+
+def _identifier(name: str) -> str:
+    """A plain Verilog name that resembles ``name``."""
+    plain = re.sub(r"\W+", "_", name, flags=re.ASCII).strip("_") or "unnamed"
+    return f"_{plain}" if plain[0].isdigit() or plain in _KEYWORDS else plain
+
+
+def _unused(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate
+
+
+def _range(port: Port) -> str:
+    return "" if port.width == 1 else f"[{port.width - 1}:0] "
+
+
+def _bundle(port: Port, references: Mapping[int, str]) -> str:
+    bits = [references[net] for net in reversed(port.nets)]
+    return bits[0] if len(bits) == 1 else "{" + ", ".join(bits) + "}"
+
+
+def _gate(netlist: Netlist, index: int, gate: Gate, references: Mapping[int, str]) -> str:
+    kind = netlist.kinds[gate.kind]
+    inputs = dict(zip(kind.inputs, (references[net] for net in gate.inputs), strict=True))
+    if GATE_KINDS.get(gate.kind) == kind:
+        expression = _EXPRESSIONS[gate.kind].format(**inputs)
+        return f"  assign {references[gate.outputs[0]]} = {expression};"
+    outputs = dict(zip(kind.outputs, (references[net] for net in gate.outputs), strict=True))
+    return f"  {kind.name} cell_{index} ({_connections({**inputs, **outputs}.items())});"
+
+
+def _connections(pins: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f".{pin}({net})" for pin, net in pins)
