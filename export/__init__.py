@@ -1,0 +1,7 @@
+"""Writers: the integer network, its ONNX model, Verilog, and the bundle that holds them."""
+
+from .integer import IntegerNetwork as IntegerNetwork
+from .integerise import integerise as integerise
+from .onnx_model import ModelMetadata as ModelMetadata
+from .onnx_model import onnx_model as onnx_model
+from .onnx_model import write_onnx as write_onnx

@@ -1,0 +1,223 @@
+"""The integer network: what the hardware computes, defined once, evaluated by torch and written as ONNX.
+
+Between convolutions values are signed fixed-point numbers of `STATE_BITS` bits, `FRACTION_BITS` of them
+after the point. Every rescaling is ``clamp((x · multiplier + offset) >> shift, low, high)`` with integers
+(:class:`Requantise`; rounding and batch norm are in the offset), so no float takes part anywhere.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from lut import LUT, ConvGeometry, approx_conv2d
+
+__all__ = [
+    "FRACTION_BITS",
+    "STATE_RANGE",
+    "Add",
+    "AveragePool",
+    "Clamp",
+    "Concatenate",
+    "Convolution",
+    "Crop",
+    "GlobalSum",
+    "IntegerNetwork",
+    "MaxPool",
+    "Node",
+    "Requantise",
+]
+
+FRACTION_BITS = 9
+STATE_BITS = 16
+STATE_RANGE = (-(1 << (STATE_BITS - 1)), (1 << (STATE_BITS - 1)) - 1)
+EVALUATION_BATCH = 256
+
+
+@dataclass(frozen=True, eq=False)
+class Node:
+    """One integer operation; `inputs` are names of nodes before it or of the network's input."""
+
+    name: str
+    inputs: tuple[str, ...]
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        """The result from int tensors (N, C, H, W), exact."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, eq=False)
+class Requantise(Node):
+    """``clamp((x · multiplier + offset) >> shift, low, high)``, multiplier and offset int64 (C,) or (1,)."""
+
+    multiplier: Tensor
+    offset: Tensor
+    shift: int
+    low: int
+    high: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        shape = (1, -1, 1, 1)
+        scaled = operands[0].to(torch.int64) * self.multiplier.view(shape) + self.offset.view(shape)
+        return (scaled >> self.shift).clamp(self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Convolution(Node):
+    """Accumulators int32 of a convolution whose products are those of `lut`; padding is zero operands.
+
+    `weight`: int8 (O, C / groups, kH, kW). `layer`: the path of the module it came from.
+    """
+
+    layer: str
+    weight: Tensor
+    lut: LUT
+    geometry: ConvGeometry
+    output_size: tuple[int, int]
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        kind = torch.int8 if self.lut.a_signed else torch.uint8
+        geometry = self.geometry
+        return approx_conv2d(
+            operands[0].to(kind),
+            self.weight,
+            self.lut,
+            stride=geometry.stride,
+            padding=geometry.padding,
+            dilation=geometry.dilation,
+            groups=geometry.groups,
+        )
+
+    @property
+    def macs(self) -> int:
+        """Multiplications for one image; those with padding count too."""
+        return self.weight.numel() * self.output_size[0] * self.output_size[1]
+
+
+@dataclass(frozen=True, eq=False)
+class Clamp(Node):
+    """``clamp(x, low, high)``; a ReLU has low = 0."""
+
+    low: int
+    high: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        return operands[0].clamp(self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class Add(Node):
+    """``clamp(a + b, low, high)``."""
+
+    low: int
+    high: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        return (operands[0] + operands[1]).clamp(self.low, self.high)
+
+
+@dataclass(frozen=True, eq=False)
+class MaxPool(Node):
+    """Largest value of each window; padding never wins."""
+
+    kernel: int
+    stride: int
+    padding: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        x = operands[0].to(torch.float32)
+        return functional.max_pool2d(x, self.kernel, self.stride, self.padding).to(torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class AveragePool(Node):
+    """``(sum of the window · multiplier + offset) >> shift``, multiplier int64 (H', W') by position.
+
+    The multiplier is 2**(shift + extra fraction bits) divided by the number of values averaged there.
+    """
+
+    kernel: int
+    stride: int
+    padding: int
+    multiplier: Tensor
+    offset: int
+    shift: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        x = operands[0].to(torch.float64)
+        sums = functional.avg_pool2d(
+            x, self.kernel, self.stride, self.padding, divisor_override=1
+        ).to(torch.int64)
+        return (sums * self.multiplier + self.offset) >> self.shift
+
+
+@dataclass(frozen=True, eq=False)
+class GlobalSum(Node):
+    """Sum over height and width: (N, C, 1, 1)."""
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        return operands[0].to(torch.int64).sum((2, 3), keepdim=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Concatenate(Node):
+    """Channels of all inputs, in order."""
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        return torch.cat(operands, 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Crop(Node):
+    """Without the first `top` rows and `left` columns."""
+
+    top: int
+    left: int
+
+    def evaluate(self, *operands: Tensor) -> Tensor:
+        return operands[0][:, :, self.top :, self.left :]
+
+
+@dataclass(frozen=True)
+class IntegerNetwork:
+    """A classifier in integers: nodes in topological order, the last one gives the logits.
+
+    Input: uint8 pixels (N, C, H, W), the shape without N being `input_shape`. Output: float32 logits
+    (N, classes), which are the last node's integers times 2**-FRACTION_BITS, exactly.
+    """
+
+    input_name: str
+    input_shape: tuple[int, int, int]
+    nodes: tuple[Node, ...]
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Logits float32 (N, classes) for uint8 images (N, C, H, W), in batches."""
+        assert images.dtype == torch.uint8 and tuple(images.shape[1:]) == self.input_shape
+        return torch.cat([self._logits(batch) for batch in images.split(EVALUATION_BATCH)])
+
+    def trace(self, images: Tensor) -> dict[str, Tensor]:
+        """The integers of every node, by name, for uint8 images."""
+        values: dict[str, Tensor] = {self.input_name: images.to(torch.int64)}
+        for node in self.nodes:
+            operands = [values[name] for name in node.inputs]
+            values[node.name] = node.evaluate(*operands)
+        return values
+
+    def _logits(self, images: Tensor) -> Tensor:
+        last = self.trace(images)[self.nodes[-1].name]
+        return last.flatten(1).to(torch.float32) * 2.0**-FRACTION_BITS
+
+    @cached_property
+    def convolutions(self) -> tuple[Convolution, ...]:
+        return tuple(self._of_type_convolution())
+
+    def _of_type_convolution(self) -> Iterator[Convolution]:
+        return (node for node in self.nodes if isinstance(node, Convolution))
+
+    @property
+    def luts(self) -> tuple[LUT, ...]:
+        """The distinct tables of all convolutions, in order of first use."""
+        return tuple({node.lut.digest: node.lut for node in self.convolutions}.values())
