@@ -28,50 +28,12 @@ _EXPRESSIONS: Mapping[str, str] = {
     "ornot": "{a} | ~{b}",
     "mux": "{s} ? {b} : {a}",
 }
-_KEYWORDS = frozenset(
-    [
-        "always",
-        "and",
-        "assign",
-        "begin",
-        "buf",
-        "case",
-        "default",
-        "else",
-        "end",
-        "endcase",
-        "endfunction",
-        "endmodule",
-        "for",
-        "function",
-        "if",
-        "initial",
-        "inout",
-        "input",
-        "integer",
-        "module",
-        "nand",
-        "negedge",
-        "nor",
-        "not",
-        "or",
-        "output",
-        "parameter",
-        "posedge",
-        "reg",
-        "signed",
-        "supply0",
-        "supply1",
-        "task",
-        "time",
-        "tri",
-        "wand",
-        "while",
-        "wire",
-        "wor",
-        "xnor",
-        "xor",
-    ]
+_KEYWORDS = re.findall(
+    r"\w+",
+    "always and assign begin buf case default else end endcase endfunction endmodule for "
+    "function if initial inout input integer module nand negedge nor not or output "
+    "parameter posedge reg signed supply0 supply1 task time tri wand while wire wor xnor "
+    "xor ",
 )
 
 
