@@ -1,0 +1,1 @@
+"""The embedded cell library and the figures it is written from."""
