@@ -1,0 +1,39 @@
+"""The summary of a run in plain text, for a terminal."""
+
+from .charts import TITLES, energy_text
+from .results import NetworkResult, Results
+
+
+def summary(results: Results) -> str:
+    """Accuracy of the networks, energy saved, and where the files are."""
+    points = _points(results)
+    lines = [
+        f"accuracy on {results.test_images} test images, energy of one inference",
+        *(_network_line(network) for network in results.networks),
+        f"energy saved: {_percent(results.energy_saved)}, accuracy {points} against exact int8",
+        f"energy of: {results.basis}",
+        "",
+        *_places(results),
+    ]
+    return "\n".join(lines)
+
+
+def _network_line(network: NetworkResult) -> str:
+    energy = "-" if network.energy_nj is None else energy_text(network.energy_nj)
+    return f"  {TITLES[network.role]:<12} {_percent(network.accuracy):>9}  {energy:>12}"
+
+
+def _points(results: Results) -> str:
+    difference = results.network("approximate").accuracy - results.network("exact").accuracy
+    return f"{difference * 100:+.2f} points"
+
+
+def _percent(ratio: float) -> str:
+    return f"{ratio * 100:.2f} %"
+
+
+def _places(results: Results) -> list[str]:
+    places = [("run", results.folder), ("report", results.folder / "report.html")]
+    if results.bundle:
+        places.append(("bundle", results.folder / "bundle"))
+    return [f"{what + ':':<8} {path}" for what, path in places]
