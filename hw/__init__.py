@@ -1,12 +1,21 @@
 """Gates: arithmetic circuits as netlists, their simulation, synthesis, energy, delay and area."""
 
+from .activity import Activity as Activity
+from .activity import operand_activity as operand_activity
 from .amaranth_netlist import netlist_from_component as netlist_from_component
+from .costs import Cost as Cost
+from .costs import multiplier_cost as multiplier_cost
+from .costs import netlist_cost as netlist_cost
 from .errors import InputError as InputError
 from .errors import unknown_name as unknown_name
 from .files import read_json as read_json
 from .files import write_bytes as write_bytes
 from .files import write_json as write_json
 from .files import write_text as write_text
+from .liberty import CellLibrary as CellLibrary
+from .liberty import LibraryCell as LibraryCell
+from .liberty import default_library as default_library
+from .liberty import read_liberty as read_liberty
 from .multipliers import CATALOGUE as CATALOGUE
 from .multipliers import FAMILIES as FAMILIES
 from .multipliers import Multiplier as Multiplier
@@ -17,5 +26,7 @@ from .netlist import GateKind as GateKind
 from .netlist import Netlist as Netlist
 from .netlist import Port as Port
 from .simulation import truth_table as truth_table
+from .synthesis import synthesise as synthesise
+from .timing import static_timing as static_timing
 from .verilog import read_verilog as read_verilog
 from .verilog import verilog as verilog

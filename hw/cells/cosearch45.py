@@ -1,9 +1,9 @@
-"""The embedded library of 45 nm class, written from a few figures a cell: ``python -m hw.cells.cosearch45``.
+"""The embedded library of 45 nm class, written from a few figures a cell.
 
-A linear model: delay = d0 + R·load + k·(slew - 40 ps), output slew = s0 + Rs·load, a constant
-internal energy per output edge, a constant leakage. Rise and fall are their mean. The figures are
-rounded summaries, at 40 ps and 0 to 10 fF, of what is published of cells in the FreePDK45 process at
-1.1 V and 27 °C:
+``python -m hw.cells.cosearch45`` writes it. A linear model: delay = d0 + R·load + k·(slew - 40 ps),
+output slew = s0 + Rs·load, a constant internal energy per output edge, a constant leakage. Rise and
+fall are their mean. The figures are rounded summaries, at 40 ps and 0 to 10 fF, of what is
+published of cells in the FreePDK45 process at 1.1 V and 27 °C:
 
 [1] J. E. Stine et al., "FreePDK: An Open-Source Variation-Aware Design Kit", MSE 2007, and the cell
     figures published with the OSU standard-cell set for it (areas, capacitances, delays, powers).
