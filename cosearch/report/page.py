@@ -61,53 +61,43 @@ def relative_energies(multipliers: Sequence[MultiplierResult]) -> dict[str, floa
 
 def search_curves(rows: Sequence[Row]) -> list[Markup]:
     """Expected energy, accuracy and entropies over the epochs of the search."""
-    if not rows:
-        return []
+    energy = [_series(rows, "expected_energy", "expectation over the betas", "blue")]
+    accuracy = [
+        _series(rows, "train_accuracy", "train", "vermilion", 100, dashed=True),
+        _series(rows, "validation_accuracy", "validation", "blue", 100),
+    ]
+    entropy = [
+        _series(rows, "alpha_entropy", "alphas (operations)", "blue"),
+        _series(rows, "beta_entropy", "betas (multipliers)", "vermilion", dashed=True),
+    ]
     return [
-        curves(
-            "Expected energy",
-            "relative to exact int8",
-            [_series(rows, "expected_energy", "expectation over the betas", "blue")],
-            y_floor=0.0,
-        ),
-        curves(
-            "Accuracy in the search",
-            "accuracy (%)",
-            [
-                _series(rows, "train_accuracy", "train", "vermilion", 100, dashed=True),
-                _series(rows, "validation_accuracy", "validation", "blue", 100),
-            ],
-        ),
-        curves(
-            "Entropy of the choices",
-            "mean entropy (nats)",
-            [
-                _series(rows, "alpha_entropy", "alphas (operations)", "blue"),
-                _series(rows, "beta_entropy", "betas (multipliers)", "vermilion", dashed=True),
-            ],
-            y_floor=0.0,
-        ),
+        *_chart("Expected energy", "relative to exact int8", energy, floor=0.0),
+        *_chart("Accuracy in the search", "accuracy (%)", accuracy),
+        *_chart("Entropy of the choices", "mean entropy (nats)", entropy, floor=0.0),
     ]
 
 
 def training_curves(rows: Sequence[Row]) -> list[Markup]:
     """Loss and accuracy of each network over the epochs of its training."""
-    if not rows:
-        return []
-    by_role = {role: [row for row in rows if row.get("network") == role] for role in COLOURS}
-    present = {role: part for role, part in by_role.items() if part}
+    loss = [_role_series(rows, role, "loss", 1) for role in COLOURS]
+    accuracy = [_role_series(rows, role, "accuracy", 100) for role in COLOURS]
     return [
-        curves(title, label, [_role_series(role, r, key, factor) for role, r in present.items()])
-        for title, label, key, factor in (
-            ("Loss in training", "cross-entropy (nats)", "loss", 1),
-            ("Accuracy in training", "training accuracy (%)", "accuracy", 100),
-        )
-        if present
+        *_chart("Loss in training", "cross-entropy (nats)", loss),
+        *_chart("Accuracy in training", "training accuracy (%)", accuracy),
     ]
 
 
-def _role_series(role: str, rows: Sequence[Row], key: str, factor: float) -> Series:
-    return _series(rows, key, TITLES[role], COLOURS[role], factor, dashed=role != "approximate")
+def _chart(
+    title: str, y_label: str, series: Sequence[Series], floor: float | None = None
+) -> list[Markup]:
+    """A chart of what has points; none where nothing has."""
+    present = [one for one in series if one.xs]
+    return [curves(title, y_label, present, y_floor=floor)] if present else []
+
+
+def _role_series(rows: Sequence[Row], role: str, key: str, factor: float) -> Series:
+    of_role = [row for row in rows if row.get("network") == role]
+    return _series(of_role, key, TITLES[role], COLOURS[role], factor, dashed=role != "approximate")
 
 
 def _series(

@@ -1,0 +1,284 @@
+"""The configuration: defaults, TOML in and out, overrides, and one line for everything wrong."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cosearch.config import (
+    Config,
+    Hardware,
+    Search,
+    Space,
+    config_from_table,
+    differing_keys,
+    load_config,
+    overridden,
+    parse_config,
+)
+from hw.errors import InputError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def test_defaults_survive_toml() -> None:
+    assert parse_config(Config().to_toml()) == Config()
+
+
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    rate=st.floats(1e-300, 1e300),
+    cells=st.text(st.characters(blacklist_categories=("Cs", "Cc")), max_size=40),
+    name=st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}", fullmatch=True),
+)
+def test_any_configuration_survives_toml(seed: int, rate: float, cells: str, name: str) -> None:
+    search = Search(alpha_learning_rate=rate)
+    config = Config(name=name, seed=seed, search=search, hardware=Hardware(cells=cells))
+    assert parse_config(config.to_toml()) == config
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for section in (Config(), *vars(Config()).values()):
+        if dataclasses.is_dataclass(section):
+            for setting in dataclasses.fields(section):
+                assert "meaning" in setting.metadata or dataclasses.is_dataclass(setting.type)
+
+
+def test_overrides_are_read_as_the_type_of_their_key() -> None:
+    config = load_config(
+        None,
+        [
+            "search.epochs=3",
+            "search.energy_weight=2",
+            "train.learning_rate=.5",
+            "space.operations=none, skip_connect",
+            'multipliers.built_also=["mul8u_array"]',
+            "name=123",
+        ],
+        seed=7,
+    )
+    assert config.search.epochs == 3
+    assert config.search.energy_weight == 2.0
+    assert isinstance(config.search.energy_weight, float)
+    assert config.train.learning_rate == 0.5
+    assert config.space.operations == ("none", "skip_connect")
+    assert config.multipliers.built_also == ("mul8u_array",)
+    assert (config.name, config.seed) == ("123", 7)
+
+
+def test_overrides_take_effect_at_once() -> None:
+    """Warm-up and epochs are valid together only, in whatever order they are given."""
+    config = load_config(None, ["search.warmup_epochs=40", "search.epochs=50"])
+    assert (config.search.warmup_epochs, config.search.epochs) == (40, 50)
+
+
+def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("seed = 5\n[search]\nepochs = 9\n")
+    config = load_config(path, ["search.epochs=4"])
+    assert (config.seed, config.search.epochs, config.train.epochs) == (5, 4, Config().train.epochs)
+
+
+def test_a_cell_library_is_relative_to_the_file_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "my.lib").write_text("library (x) {}")
+    path = tmp_path / "config.toml"
+    path.write_text('[hardware]\ncells = "my.lib"\n')
+    assert load_config(path).hardware.cells == str(tmp_path / "my.lib")
+
+
+def test_resolving_writes_the_number_of_threads() -> None:
+    assert Config().resolved().threads >= 1
+    assert Config(threads=3).resolved() == Config(threads=3)
+
+
+def test_differing_keys_are_named() -> None:
+    other = overridden(Config(), ["search.epochs=3", "seed=1"])
+    assert differing_keys(Config(), other) == ("seed", "search.epochs")
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    paths = sorted(CONFIGS.glob("*.toml"))
+    assert paths
+    for path in paths:
+        load_config(path)
+
+
+def test_the_shipped_digits_configuration_is_the_default() -> None:
+    """``Config().to_toml()`` writes it anew after a change of the defaults."""
+    assert (CONFIGS / "digits.toml").read_text() == Config().to_toml()
+
+
+WRONG_TABLES = {
+    "unknown section": (
+        {"serach": {}},
+        "configuration key must be one of data, hardware, multipliers, name, search, seed, space, "
+        "threads, train, not 'serach'; did you mean 'search'?",
+    ),
+    "unknown key": (
+        {"data": {"nam": "digits"}},
+        "key of [data] must be one of name, not 'nam'; did you mean 'name'?",
+    ),
+    "no table": ({"search": 3}, "search must be a table, [search], not 3"),
+    "text for a number": (
+        {"search": {"epochs": "x"}},
+        "search.epochs must be a whole number, not 'x'",
+    ),
+    "fraction": ({"seed": 1.5}, "seed must be a whole number, not 1.5"),
+    "truth value": ({"seed": True}, "seed must be a whole number, not True"),
+    "number for text": ({"name": 3}, "name must be text, not 3"),
+    "not finite": (
+        {"search": {"energy_weight": float("nan")}},
+        "search.energy_weight must be a finite number, not nan",
+    ),
+    "beyond the floats": (
+        {"train": {"weight_decay": 10**400}},
+        f"train.weight_decay must be a finite number, not {10**400}",
+    ),
+    "negative seed": ({"seed": -1}, "seed must be at least 0 and at most 4294967295, not -1"),
+    "no epochs": (
+        {"search": {"epochs": 0}},
+        "search.epochs must be at least 1 and at most 100000, not 0",
+    ),
+    "rate of zero": (
+        {"train": {"learning_rate": 0}},
+        "train.learning_rate must be more than 0, not 0.0",
+    ),
+    "momentum of one": (
+        {"train": {"momentum": 1}},
+        "train.momentum must be at least 0 and less than 1, not 1.0",
+    ),
+    "clock of zero": (
+        {"hardware": {"clock_mhz": 0}},
+        "hardware.clock_mhz must be more than 0, not 0.0",
+    ),
+    "unknown operation": (
+        {"space": {"operations": ["sep_conf_3x3"]}},
+        "space.operations must be one of avg_pool_3x3, dil_conv_3x3, dil_conv_5x5, max_pool_3x3, "
+        "none, sep_conv_3x3, sep_conv_5x5, skip_connect, not 'sep_conf_3x3'; "
+        "did you mean 'sep_conv_3x3'?",
+    ),
+    "no list": (
+        {"space": {"operations": "none"}},
+        "space.operations must be a list of names, not 'none'",
+    ),
+    "empty list": (
+        {"space": {"operations": []}},
+        "space.operations must hold at least one name, not an empty list",
+    ),
+    "twice": (
+        {"space": {"operations": ["none", "none"]}},
+        "space.operations must name each once, not 'none' 2 times",
+    ),
+    "none alone": (
+        {"space": {"operations": ["none"]}},
+        "space.operations must hold an operation beside 'none', not it alone",
+    ),
+    "unknown strategy": (
+        {"search": {"strategy": "dart"}},
+        "search.strategy must be one of darts, not 'dart'; did you mean 'darts'?",
+    ),
+    "unknown data set": (
+        {"data": {"name": "digit"}},
+        "data.name must be one of digits, not 'digit'; did you mean 'digits'?",
+    ),
+    "exact multiplier not first": (
+        {"multipliers": {"candidates": ["mul8s_truncated_k4"]}},
+        "multipliers.candidates must begin with the exact multiplier 'mul8s_array', "
+        "not 'mul8s_truncated_k4'",
+    ),
+    "named in both lists": (
+        {"multipliers": {"built_also": ["mul8s_array"]}},
+        "multipliers.built_also must name multipliers beside the candidates, not 'mul8s_array'",
+    ),
+    "warm-up too long": (
+        {"search": {"epochs": 2, "warmup_epochs": 2}},
+        "search.warmup_epochs must be less than search.epochs (2), not 2",
+    ),
+    "rate that rises": (
+        {"search": {"weight_learning_rate": 0.01, "weight_learning_rate_min": 0.1}},
+        "search.weight_learning_rate_min must be at most search.weight_learning_rate (0.01), "
+        "not 0.1",
+    ),
+    "name with a slash": (
+        {"name": "a/b"},
+        "name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with none of '.' and "
+        "'-', not 'a/b'",
+    ),
+    "line break": (
+        {"hardware": {"cells": "a\nb"}},
+        "hardware.cells must be printable text, not 'a\\nb'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WRONG_TABLES)
+def test_what_is_wrong_is_one_line(case: str) -> None:
+    table, message = WRONG_TABLES[case]
+    with pytest.raises(InputError) as error:
+        config_from_table(table)
+    assert str(error.value) == message
+
+
+WRONG_OVERRIDES = {
+    "search.epoch=3": "must be one of search.alpha_learning_rate, search.alpha_weight_decay, ",
+    "epochs": "override must be key=value, not 'epochs'",
+    "=3": "override must be key=value, not '=3'",
+    "search.epochs=": "search.epochs must be a whole number, not ''",
+    "space.operations=[": "override '[' must be valid TOML: ",
+    "multipliers.candidates=mul8s_array,mul8s_trunkated_k4": "did you mean 'truncated'?",
+    "multipliers.candidates=mul8s_array,mul8u_truncated_k5": (
+        "multipliers.candidates must be signed, not unsigned as 'mul8u_truncated_k5'"
+    ),
+    "multipliers.built_also=mul4s_array": (
+        "multipliers must have operands of 8 bits, not of 4 and 4 as 'mul4s_array'"
+    ),
+    "hardware.cells=/no/such.lib": (
+        "hardware.cells must be a Liberty file, but there is none at '/no/such.lib'"
+    ),
+}
+
+
+@pytest.mark.parametrize("override", WRONG_OVERRIDES)
+def test_a_wrong_override_is_one_line(override: str) -> None:
+    with pytest.raises(InputError) as error:
+        load_config(None, [override])
+    message = str(error.value)
+    assert WRONG_OVERRIDES[override] in message
+    assert "\n" not in message
+
+
+def test_an_unknown_key_of_a_known_section_lists_that_section_alone() -> None:
+    with pytest.raises(InputError) as error:
+        load_config(None, ["search.epoch=3"])
+    assert "train." not in str(error.value)
+    assert str(error.value).endswith("not 'search.epoch'; did you mean 'search.epochs'?")
+
+
+def test_a_multiplier_parameter_out_of_range_is_one_line() -> None:
+    with pytest.raises(InputError, match="99"):
+        load_config(None, ["multipliers.built_also=mul8u_truncated_k99"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "configuration must be a TOML file, but there is none at"),
+        (b"seed = ", "must be valid TOML"),
+        (b"\xff\xfe", "must be a TOML file in UTF-8"),
+        (b"a = " + b"[" * 5000, "must be valid TOML"),
+    ],
+)
+def test_a_bad_file_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "config.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as error:
+        load_config(path)
+    assert "\n" not in str(error.value)
+
+
+def test_sections_check_themselves() -> None:
+    with pytest.raises(InputError, match=r"space\.nodes must be at least 1 and at most 8, not 0"):
+        Space(nodes=0)
