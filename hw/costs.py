@@ -193,7 +193,7 @@ def _input_shares(cell: LibraryCell, arc: PowerArc) -> Shares:
     value = (states >> arc.input & 1).astype(bool)
     holds = _holds(cell, arc)
     rise, fall = ~value[:, None] & value[None, :], value[:, None] & ~value[None, :]
-    return Shares((rise & holds).astype(np.float64), (fall & holds).astype(np.float64))
+    return Shares(np.where(rise & holds, 1.0, 0.0), np.where(fall & holds, 1.0, 0.0))
 
 
 def _caused(cell: LibraryCell, arc: PowerArc) -> npt.NDArray[np.bool_]:

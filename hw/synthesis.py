@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from .errors import InputError
 from .liberty import CellLibrary, LibraryCell
 from .netlist import Gate, GateKind, Netlist, Port
 from .simulation import Words, all_nets, simulate
@@ -36,6 +37,7 @@ class AdderCell:
 
 def synthesise(netlist: Netlist, library: CellLibrary) -> Netlist:
     """The netlist made of the library's cells, with the same ports; same result every time."""
+    _check_complete(library)
     full, half = adder_cell(library, 3), adder_cell(library, 2)
     adders = [adder for adder in (full, half) if adder is not None]
     files = {
@@ -56,6 +58,16 @@ def synthesise(netlist: Netlist, library: CellLibrary) -> Netlist:
     mapped = _with_ordered_pins(mapped)
     _check_equal(netlist, mapped)
     return mapped
+
+
+def _check_complete(library: CellLibrary) -> None:
+    """ABC needs an inverter, and a gate of two inputs that with it makes every function."""
+    tables = {table for cell in library.cells.values() for table in cell.kind.tables}
+    if 0b01 not in tables or tables.isdisjoint({0b0111, 0b0001, 0b1000, 0b1110}):
+        raise InputError(
+            f"cell library {library.name} must have an inverter and a NAND, NOR, AND or OR of two "
+            f"inputs, not only {', '.join(sorted(library.cells))[:200]}"
+        )
 
 
 def adder_cell(library: CellLibrary, inputs: int) -> AdderCell | None:
