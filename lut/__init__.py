@@ -10,8 +10,8 @@ from .functional import approx_linear as approx_linear
 from .layers import ApproxConv2d as ApproxConv2d
 from .layers import ApproxLinear as ApproxLinear
 from .layers import Candidates as Candidates
-#from .library import LibraryEntry as LibraryEntry
-#from .library import MultiplierLibrary as MultiplierLibrary
+from .library import LibraryEntry as LibraryEntry
+from .library import MultiplierLibrary as MultiplierLibrary
 from .metrics import ErrorMetrics as ErrorMetrics
 from .metrics import error_metrics as error_metrics
 from .quantisation import ActivationQuantiser as ActivationQuantiser

@@ -67,7 +67,7 @@ def factorize(lut: LUT) -> Factors:
 def joint_basis(luts: Sequence[LUT]) -> JointBasis:
     """The smallest activation side shared by all `luts`, which must have tables of one shape."""
     u, v = _integer_factors(np.concatenate([lut.table.astype(np.int64) for lut in luts], axis=1))
-    return JointBasis(u, v.reshape(len(luts), -1, v.shape[1]))
+    return JointBasis(u, v.reshape(len(luts), -1, u.shape[1]))
 
 
 def _integer_factors(matrix: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -77,7 +77,7 @@ def _integer_factors(matrix: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDAr
     basis, pivots = _row_lattice_basis(matrix)
     u = _coordinates(matrix[:, pivots], basis[:, pivots])
     assert np.array_equal(u @ basis, matrix), "the factors must reproduce the table"
-    return u, np.ascontiguousarray(basis.T)
+    return np.ascontiguousarray(u), np.ascontiguousarray(basis.T)
 
 
 def _row_lattice_basis(matrix: NDArray[np.int64]) -> tuple[NDArray[np.int64], list[int]]:

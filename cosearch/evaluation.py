@@ -1,0 +1,127 @@
+"""Accuracy and energy of the three networks on the test images.
+
+The emulated networks are judged as the integer networks that are exported, the fp32 one as it is.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosearch.genotype import Genotype
+from cosearch.run_folder import ROLES, RunFolder
+from cosearch.task import Task, read_genotype
+from cosearch.training import trained_network
+from export import IntegerNetwork, integerise
+
+__all__ = ["LayerEnergy", "evaluation", "integer_network", "layer_energies"]
+
+COUNTS = (
+    "multiplications of all convolutions and of the classifier, padding included; "
+    "no accumulators, registers or memory"
+)
+
+
+@dataclass(frozen=True)
+class LayerEnergy:
+    """One layer of the found network; energies of one inference in nJ."""
+
+    layer: str
+    operation: str
+    multiplier: str
+    lut_sha256: str
+    macs: int
+    energy_nj: float
+    exact_energy_nj: float
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def integer_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -> IntegerNetwork:
+    """The trained network of `role` as the integers that hardware computes."""
+    network = trained_network(role, task, genotype, run)
+    return integerise(network, task.input_shape, task.data.pixel_scale)
+
+
+def layer_energies(
+    network: IntegerNetwork, task: Task, genotype: Genotype
+) -> tuple[LayerEnergy, ...]:
+    """Every layer in topological order: its multiplications times the energy of its multiplier."""
+    exact_fj = task.library[task.exact.name].cost.energy_fj
+    return tuple(
+        LayerEnergy(
+            layer=node.layer,
+            operation=_operation(node.layer, task, genotype),
+            multiplier=node.lut.name,
+            lut_sha256=node.lut.digest,
+            macs=node.macs,
+            energy_nj=node.macs * task.library[node.lut.name].cost.energy_fj * 1e-6,
+            exact_energy_nj=node.macs * exact_fj * 1e-6,
+        )
+        for node in network.convolutions
+    )
+
+
+def evaluation(run: RunFolder) -> dict[str, Any]:
+    """What ``evaluation.json`` holds."""
+    task, genotype = Task.of(run), read_genotype(run)
+    found = integer_network("approximate", task, genotype, run)
+    layers = layer_energies(found, task, genotype)
+    energy = sum(layer.energy_nj for layer in layers)
+    exact_energy = sum(layer.exact_energy_nj for layer in layers)
+    macs = sum(layer.macs for layer in layers)
+    energies = {"approximate": energy, "exact": exact_energy, "fp32": None}
+    cost = next(iter(task.library)).cost
+    return {
+        "test_images": len(task.data.splits["test"]),
+        "networks": {
+            role: {
+                "accuracy": _accuracy(role, task, genotype, run),
+                "energy_nj": energies[role],
+                "macs": macs,
+            }
+            for role in ROLES
+        },
+        "energy_saved": 1 - energy / exact_energy,
+        "energy": {
+            "library": cost.library,
+            "clock_mhz": cost.clock_mhz,
+            "activity": cost.activity,
+            "counts": COUNTS,
+        },
+        "layers": [layer.to_json() for layer in layers],
+    }
+
+
+def _accuracy(role: str, task: Task, genotype: Genotype, run: RunFolder) -> float:
+    """Share of test images that are classified right."""
+    test = task.data.splits["test"]
+    if role == "fp32":
+        logits = _float_logits(task, genotype, run)
+    else:
+        logits = integer_network(role, task, genotype, run)(test.images)
+    return int((logits.argmax(1) == test.labels).sum()) / len(test)
+
+
+@torch.no_grad()
+def _float_logits(task: Task, genotype: Genotype, run: RunFolder) -> Tensor:
+    network = trained_network("fp32", task, genotype, run)
+    images = task.data.splits["test"].images
+    logits: Tensor = network(images.to(torch.float32) * task.data.pixel_scale)
+    return logits
+
+
+def _operation(layer: str, task: Task, genotype: Genotype) -> str:
+    """What the layer belongs to: an operation's name, "preprocess", "stem" or "classifier"."""
+    path = layer.split(".")
+    if path[0] != "cells":
+        return path[0]
+    if path[2] == "preprocess":
+        return "preprocess"
+    cell = genotype.cell(task.space.places[int(path[1])].cell_type)
+    genes = [gene for node in cell.nodes for gene in node]
+    return genes[int(path[3])].operation
+
+

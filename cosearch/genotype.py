@@ -1,0 +1,154 @@
+"""A genotype: what a search found, cell by cell, as JSON in and out.
+
+As in DARTS (Liu, Simonyan, Yang, ICLR 2019) each node of a cell sums two genes; here a gene names its
+multiplier too. Sources 0 and 1 are the outputs of the two cells before, source n + 2 is node n.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cosearch.config import OPERATIONS
+from hw.errors import InputError, unknown_name
+
+__all__ = ["CELL_TYPES", "CellGenotype", "Gene", "Genotype", "MultiplierChoice"]
+
+FORMAT = 1
+CELL_TYPES = ("normal", "reduction")
+
+
+@dataclass(frozen=True)
+class MultiplierChoice:
+    """A multiplier by name and by the SHA-256 of its table, because names alone have lied before."""
+
+    name: str
+    sha256: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"name": self.name, "sha256": self.sha256}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "MultiplierChoice":
+        return cls(str(data["name"]), str(data["sha256"]))
+
+
+@dataclass(frozen=True)
+class Gene:
+    """One edge: an operation, the state it reads, and its multiplier (None where it multiplies nothing)."""
+
+    operation: str
+    source: int
+    multiplier: MultiplierChoice | None
+
+    def __post_init__(self) -> None:
+        if self.operation not in OPERATIONS or self.operation == "none":
+            raise unknown_name("operation", self.operation, set(OPERATIONS) - {"none"})
+
+    def to_json(self) -> dict[str, Any]:
+        multiplier = self.multiplier.to_json() if self.multiplier else None
+        return {"operation": self.operation, "source": self.source, "multiplier": multiplier}
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "Gene":
+        choice = data["multiplier"]
+        multiplier = None if choice is None else MultiplierChoice.from_json(choice)
+        return cls(str(data["operation"]), int(data["source"]), multiplier)
+
+
+@dataclass(frozen=True)
+class CellGenotype:
+    """Multipliers of the two preprocessing convolutions, then the two genes of each node."""
+
+    preprocess: tuple[MultiplierChoice, MultiplierChoice]
+    nodes: tuple[tuple[Gene, Gene], ...]
+
+    def __post_init__(self) -> None:
+        for number, genes in enumerate(self.nodes):
+            for gene in genes:
+                if not 0 <= gene.source < number + 2:
+                    raise InputError(
+                        f"source of a gene of node {number} must be 0 to {number + 1}, not {gene.source}"
+                    )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "preprocess": [choice.to_json() for choice in self.preprocess],
+            "genes": [[gene.to_json() for gene in genes] for genes in self.nodes],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CellGenotype":
+        first, second = (MultiplierChoice.from_json(choice) for choice in data["preprocess"])
+        nodes = []
+        for one, two in data["genes"]:
+            nodes.append((Gene.from_json(one), Gene.from_json(two)))
+        return cls((first, second), tuple(nodes))
+
+    def with_multiplier(self, choice: MultiplierChoice) -> "CellGenotype":
+        """The same operations, `choice` wherever something is multiplied."""
+
+        def changed(gene: Gene) -> Gene:
+            return Gene(gene.operation, gene.source, choice if gene.multiplier else None)
+
+        nodes = tuple((changed(one), changed(two)) for one, two in self.nodes)
+        return CellGenotype((choice, choice), nodes)
+
+
+@dataclass(frozen=True)
+class Genotype:
+    """The normal and the reduction cell."""
+
+    normal: CellGenotype
+    reduction: CellGenotype
+
+    def cell(self, cell_type: str) -> CellGenotype:
+        return {"normal": self.normal, "reduction": self.reduction}[cell_type]
+
+    def with_multiplier(self, choice: MultiplierChoice) -> "Genotype":
+        """The same network with one multiplier everywhere."""
+        return Genotype(self.normal.with_multiplier(choice), self.reduction.with_multiplier(choice))
+
+    @property
+    def multipliers(self) -> tuple[MultiplierChoice, ...]:
+        """The distinct multipliers, in order of first use."""
+        found: dict[MultiplierChoice, None] = {}
+        for cell in (self.normal, self.reduction):
+            found |= dict.fromkeys(cell.preprocess)
+            genes = (gene for node in cell.nodes for gene in node)
+            found |= {gene.multiplier: None for gene in genes if gene.multiplier}
+        return tuple(found)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the genotype's JSON, in hexadecimal."""
+        return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "format": FORMAT,
+            "nodes": len(self.normal.nodes),
+            "normal": self.normal.to_json(),
+            "reduction": self.reduction.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any], source: str = "genotype") -> "Genotype":
+        """Raises InputError that names `source` when the data is no genotype."""
+        try:
+            if data["format"] != FORMAT:
+                raise InputError(f"{source} must be of format {FORMAT}, not {data['format']!r}")
+            cells = [CellGenotype.from_json(data[cell_type]) for cell_type in CELL_TYPES]
+        except InputError:
+            raise
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{source} must be a genotype, not data with a fault at {error}"
+            ) from None
+        return cls(*cells)
+
+
+def genotype_of(choose: Callable[[str], CellGenotype]) -> Genotype:
+    """The genotype whose cells `choose` derives, by cell type."""
+    return Genotype(*(choose(cell_type) for cell_type in CELL_TYPES))

@@ -1,0 +1,113 @@
+"""The discrete network of a genotype, its convolutions emulated with the multipliers it names."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from cosearch.genotype import CellGenotype, Genotype, MultiplierChoice
+from cosearch.operations import OPERATIONS, Arithmetic, FactorisedReduce, relu_conv_bn
+from cosearch.space import CellPlace, SearchSpace
+from hw.errors import InputError
+from lut import ApproxLinear, Candidates, MultiplierLibrary
+
+__all__ = ["Network", "emulated_arithmetic", "float_arithmetic", "stem"]
+
+# The arithmetic of a layer with this multiplier.
+Arithmetics = Callable[[MultiplierChoice | None], Arithmetic]
+
+
+def float_arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
+    """Plain fp32 convolutions, whatever the multiplier."""
+    return Arithmetic(None, affine=True)
+
+
+def emulated_arithmetic(library: MultiplierLibrary) -> Arithmetics:
+    """Convolutions with the multipliers of `library`; no choice means its first, the exact one.
+
+    Raises InputError when the library has another table under a name than the genotype was found with.
+    """
+    known: dict[str, Arithmetic] = {}
+
+    def arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
+        entry = library[choice.name] if choice else next(iter(library))
+        if choice and choice.sha256 != entry.digest:
+            raise InputError(
+                f"multiplier {choice.name!r} must have the table of digest {choice.sha256}, "
+                f"not {entry.digest}"
+            )
+        return known.setdefault(entry.name, Arithmetic(Candidates([entry.lut]), affine=True))
+
+    return arithmetic
+
+
+def stem(space: SearchSpace, arithmetic: Arithmetic) -> nn.Sequential:
+    """3×3 convolution and batch norm from image channels to `space.stem_channels`."""
+    convolution = arithmetic.convolution(space.image_channels, space.stem_channels, 3, padding=1)
+    return nn.Sequential(convolution, nn.BatchNorm2d(space.stem_channels))
+
+
+def classifier(space: SearchSpace, arithmetic: Arithmetic) -> nn.Module:
+    """Fully connected, from pooled features to logits."""
+    if arithmetic.candidates is None:
+        return nn.Linear(space.output_channels, space.classes)
+    return ApproxLinear(space.output_channels, space.classes, arithmetic.candidates)
+
+
+def preprocess(place: CellPlace, index: int, arithmetic: Arithmetic) -> nn.Module:
+    """Brings input `index` of a cell to the cell's channels, and to the size after a reduction."""
+    if index == 0 and place.after_reduction:
+        return FactorisedReduce(place.inputs[0], place.channels, arithmetic)
+    return relu_conv_bn(place.inputs[index], place.channels, arithmetic)
+
+
+class DiscreteCell(nn.Module):
+    """A cell of a found network: each node adds the results of its two genes."""
+
+    def __init__(self, place: CellPlace, genotype: CellGenotype, arithmetics: Arithmetics) -> None:
+        super().__init__()
+        self.preprocess = nn.ModuleList(
+            preprocess(place, index, arithmetics(choice))
+            for index, choice in enumerate(genotype.preprocess)
+        )
+        self.sources = [tuple(gene.source for gene in node) for node in genotype.nodes]
+        self.edges = nn.ModuleList(
+            OPERATIONS[gene.operation](
+                place.channels,
+                2 if place.reduces and gene.source < 2 else 1,
+                arithmetics(gene.multiplier),
+            )
+            for node in genotype.nodes
+            for gene in node
+        )
+
+    def forward(self, before: Tensor, last: Tensor) -> Tensor:
+        states = [self.preprocess[0](before), self.preprocess[1](last)]
+        for node, (first, second) in enumerate(self.sources):
+            one = self.edges[2 * node](states[first])
+            states.append(one + self.edges[2 * node + 1](states[second]))
+        return torch.cat(states[2:], dim=1)
+
+
+class Network(nn.Module):
+    """Stem, cells, global average pooling and classifier: (N, C, H, W) in [0, 1] to logits (N, classes).
+
+    Stem and classifier are computed with the exact multiplier.
+    """
+
+    def __init__(self, space: SearchSpace, genotype: Genotype, arithmetics: Arithmetics) -> None:
+        super().__init__()
+        self.stem = stem(space, arithmetics(None))
+        self.cells = nn.ModuleList(
+            DiscreteCell(place, genotype.cell(place.cell_type), arithmetics)
+            for place in space.places
+        )
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.classifier = classifier(space, arithmetics(None))
+
+    def forward(self, x: Tensor) -> Tensor:
+        before = last = self.stem(x)
+        for cell in self.cells:
+            before, last = last, cell(before, last)
+        logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1))
+        return logits

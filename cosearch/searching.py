@@ -1,0 +1,197 @@
+"""The search loop: epochs of a strategy's steps, a checkpoint after each, and the genotype at the end."""
+
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosearch.checkpoint import load_checkpoint, save_checkpoint
+from cosearch.genotype import CELL_TYPES, Genotype
+from cosearch.metrics import record_metrics
+from cosearch.objective import EnergyModel, Objective
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
+from cosearch.strategies import strategy
+from cosearch.strategies.strategy import Optimisers, StepResult
+from cosearch.supernet import Supernet
+from cosearch.task import Task, batches, cosine, resumable_key
+from hw.errors import InputError
+from lut import Candidates
+
+__all__ = ["Search"]
+
+
+@dataclass(frozen=True, eq=False)
+class EpochResult:
+    """Means over an epoch; accuracies are ratios."""
+
+    train_loss: float
+    train_accuracy: float
+    validation_loss: float
+    validation_accuracy: float
+
+
+class Search:
+    """A search that can be stopped after any epoch and goes on from its checkpoint, bit for bit."""
+
+    def __init__(self, task: Task) -> None:
+        self.task, self.settings = task, task.config.search
+        torch.manual_seed(task.config.seed)
+        names = task.config.multipliers.candidates
+        luts = task.library.luts(names)
+        self.supernet = Supernet(task.space, Candidates(luts), Candidates(luts[:1]))
+        energies = [task.library[name].cost.energy_fj for name in names]
+        energy = EnergyModel.of(self.supernet, task.input_shape, energies)
+        self.objective = Objective(energy, self.settings.energy_weight)
+        self.optimisers = self._optimisers()
+        self.generator = torch.Generator().manual_seed(task.config.seed)
+        self.epoch = 0
+
+    def _optimisers(self) -> Optimisers:
+        settings = self.settings
+        return Optimisers(
+            torch.optim.SGD(
+                self.supernet.weight_parameters(),
+                settings.weight_learning_rate,
+                momentum=settings.momentum,
+                weight_decay=settings.weight_decay,
+            ),
+            torch.optim.Adam(
+                self.supernet.architecture_parameters(),
+                settings.alpha_learning_rate,
+                betas=(0.5, 0.999),
+                weight_decay=settings.alpha_weight_decay,
+            ),
+            settings.gradient_clip,
+        )
+
+    def run(self, folder: RunFolder, progress: Progress) -> Genotype:
+        """Search to the last epoch, from the checkpoint in `folder` where there is one."""
+        if folder.search_checkpoint.exists():
+            self.restore(load_checkpoint(folder.search_checkpoint), str(folder.search_checkpoint))
+            progress.log(f"  goes on after epoch {self.epoch}")
+        while self.epoch < self.settings.epochs:
+            start = time.perf_counter()
+            result = self.one_epoch(progress)
+            row = self._metrics(result, time.perf_counter() - start)
+            self.epoch += 1
+            record_metrics(folder.search_metrics, row)
+            save_checkpoint(folder.search_checkpoint, self.state())
+            progress.log(_line(row, self.settings.epochs))
+        return self.supernet.genotype()
+
+    def one_epoch(self, progress: Progress) -> EpochResult:
+        """Each image of the smaller half once; the learning rate of weights follows a cosine."""
+        settings, data = self.settings, self.task.data
+        rate = cosine(
+            self.epoch,
+            settings.epochs,
+            settings.weight_learning_rate,
+            settings.weight_learning_rate_min,
+        )
+        for group in self.optimisers.weights.param_groups:
+            group["lr"] = rate
+        pairs = list(
+            zip(
+                batches(
+                    data.splits["train"], data.pixel_scale, settings.batch_size, self.generator
+                ),
+                batches(
+                    data.splits["validation"], data.pixel_scale, settings.batch_size, self.generator
+                ),
+                strict=False,
+            )
+        )
+        steps = strategy(settings.strategy)
+        results = [
+            steps.step(
+                self.supernet,
+                self.objective,
+                self.optimisers,
+                train,
+                validation,
+                warming_up=self.epoch < settings.warmup_epochs,
+            )
+            for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}")
+        ]
+        return _epoch_result(results, [(t.labels, v.labels) for t, v in pairs])
+
+    def state(self) -> dict[str, Any]:
+        """All that the rest of the search depends on."""
+        return {
+            "configuration": resumable_key(self.task.config),
+            "epoch": self.epoch,
+            "supernet": self.supernet.state_dict(),
+            "weight_optimiser": self.optimisers.weights.state_dict(),
+            "architecture_optimiser": self.optimisers.architecture.state_dict(),
+            "generator": self.generator.get_state(),
+            "global_generator": torch.get_rng_state(),
+        }
+
+    def restore(self, state: dict[str, Any], source: str) -> None:
+        """Go on from `state`; InputError that names `source` when it is not this search's."""
+        if state.get("configuration") != resumable_key(self.task.config):
+            raise InputError(f"{source} must be a checkpoint of this configuration, not of another")
+        try:
+            self.supernet.load_state_dict(state["supernet"])
+            self.optimisers.weights.load_state_dict(state["weight_optimiser"])
+            self.optimisers.architecture.load_state_dict(state["architecture_optimiser"])
+            self.generator.set_state(state["generator"])
+            torch.set_rng_state(state["global_generator"])
+            self.epoch = int(state["epoch"])
+        except (KeyError, RuntimeError, ValueError, TypeError) as error:
+            reason = str(error).splitlines()[0]
+            raise InputError(f"{source} must be a checkpoint of this search ({reason})") from None
+
+    def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
+        with torch.no_grad():
+            energy = float(self.objective.energy.relative(self.supernet))
+            choices = [self.supernet.probabilities(cell_type) for cell_type in CELL_TYPES]
+        genotype = self.supernet.genotype()
+        genes = [gene for node in genotype.normal.nodes for gene in node]
+        return {
+            "epoch": self.epoch + 1,
+            "train_loss": result.train_loss,
+            "train_accuracy": result.train_accuracy,
+            "validation_loss": result.validation_loss,
+            "validation_accuracy": result.validation_accuracy,
+            "expected_energy": energy,
+            "alpha_entropy": _entropy([alphas for alphas, _, _ in choices]),
+            "beta_entropy": _entropy([betas for _, betas, _ in choices]),
+            "skips": sum(gene.operation == "skip_connect" for gene in genes),
+            "seconds": seconds,
+        }
+
+
+def _epoch_result(results: list[StepResult], labels: list[tuple[Tensor, Tensor]]) -> EpochResult:
+    train = [(r.train_logits, labels[i][0]) for i, r in enumerate(results)]
+    validation = [(r.validation_logits, labels[i][1]) for i, r in enumerate(results)]
+    return EpochResult(
+        sum(r.train_loss for r in results) / len(results),
+        _accuracy(train),
+        sum(r.validation_loss for r in results) / len(results),
+        _accuracy(validation),
+    )
+
+
+def _accuracy(pairs: list[tuple[Tensor, Tensor]]) -> float:
+    correct = sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
+    return correct / sum(len(labels) for _, labels in pairs)
+
+
+def _entropy(probabilities: list[Tensor]) -> float:
+    """Mean entropy of the last axis as a share of the largest possible, 0 … 1; 0 for a single choice."""
+    if probabilities[0].shape[-1] == 1:
+        return 0.0
+    rows = torch.cat([tensor.flatten(0, -2) for tensor in probabilities])
+    entropies = torch.special.entr(rows).sum(-1)
+    return float(entropies.mean() / torch.log(torch.tensor(float(rows.shape[-1]))))
+
+
+def _line(row: dict[str, Any], epochs: int) -> str:
+    return (
+        f"  epoch {row['epoch']}/{epochs}: validation accuracy {row['validation_accuracy']:.3f}, "
+        f"expected energy {row['expected_energy']:.3f} of exact int8, {row['seconds']:.1f} s"
+    )

@@ -1,0 +1,29 @@
+"""Build, simulate, synthesise and measure the multipliers of the configuration."""
+
+from pathlib import Path
+
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
+from lut import LibraryEntry, MultiplierLibrary
+
+
+def run(run: RunFolder, progress: Progress) -> None:
+    """Write ``luts/``: tables, factors, error metrics, energy, delay and area."""
+    config = run.config
+    library = MultiplierLibrary.build(
+        [*config.multipliers.candidates, *config.multipliers.built_also],
+        cells=Path(config.hardware.cells) if config.hardware.cells else None,
+        clock_mhz=config.hardware.clock_mhz,
+        progress=lambda names: progress.track(names, "multipliers"),
+    )
+    library.save(run.luts)
+    for entry in library:
+        progress.log(_line(entry))
+
+
+def _line(entry: LibraryEntry) -> str:
+    cost, metrics = entry.cost, entry.metrics
+    return (
+        f"  {entry.name:<26} rank {entry.lut.rank:>2}, MAE {metrics.mae:8.2f}, "
+        f"{cost.energy_fj:6.1f} fJ, {cost.delay_ps:5.0f} ps, {cost.area_um2:5.0f} µm²"
+    )

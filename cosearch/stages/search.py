@@ -1,0 +1,13 @@
+"""Search operations and multipliers: writes the genotype."""
+
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
+from cosearch.searching import Search
+from cosearch.task import Task
+from hw.files import write_json
+
+
+def run(run: RunFolder, progress: Progress) -> None:
+    """Write ``genotype.json``, and metrics and checkpoint under ``search/``."""
+    genotype = Search(Task.of(run)).run(run, progress)
+    write_json(run.genotype, genotype.to_json())

@@ -1,0 +1,57 @@
+"""What a search strategy is: one step over a training batch and a validation batch."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+from torch.optim import Optimizer
+
+from cosearch.objective import Objective
+from cosearch.supernet import Supernet
+
+__all__ = ["Batch", "Optimisers", "StepResult", "Strategy"]
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """images: float (N, C, H, W) in [0, 1]; labels: int64 (N,)."""
+
+    images: Tensor
+    labels: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Optimisers:
+    """One for weights and one for alphas and betas."""
+
+    weights: Optimizer
+    architecture: Optimizer
+    gradient_clip: float
+
+
+@dataclass(frozen=True, eq=False)
+class StepResult:
+    """Loss of each batch before the step that it led to, and its logits.
+
+    train_loss is the cross-entropy; validation_loss is the objective.
+    """
+
+    train_loss: float
+    train_logits: Tensor
+    validation_loss: float
+    validation_logits: Tensor
+
+
+class Strategy(Protocol):
+    """Moves alphas and betas on `validation` (unless `warming_up`), then weights on `train`."""
+
+    def step(
+        self,
+        supernet: Supernet,
+        objective: Objective,
+        optimisers: Optimisers,
+        train: Batch,
+        validation: Batch,
+        *,
+        warming_up: bool,
+    ) -> StepResult: ...

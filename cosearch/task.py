@@ -1,0 +1,79 @@
+"""What a search, a training or an evaluation works on: images, space and multipliers of one run."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from cosearch.config import Config
+from cosearch.data import DataSet, Split, load_data_set
+from cosearch.genotype import Genotype, MultiplierChoice
+from cosearch.run_folder import RunFolder
+from cosearch.space import SearchSpace
+from cosearch.strategies import Batch
+from hw.files import read_json
+from lut import MultiplierLibrary
+
+__all__ = ["Task", "batches", "cosine", "read_genotype", "resumable_key"]
+
+
+@dataclass(frozen=True)
+class Task:
+    """Data, space, and the library of multipliers, whose first entry is the exact one."""
+
+    config: Config
+    data: DataSet
+    space: SearchSpace
+    library: MultiplierLibrary
+
+    @classmethod
+    def of(cls, run: RunFolder) -> "Task":
+        config = run.config
+        data = load_data_set(config.data.name, config.seed)
+        space = SearchSpace(
+            channels=config.space.channels,
+            cells=config.space.cells,
+            nodes=config.space.nodes,
+            operations=config.space.operations,
+            image_channels=data.channels,
+            classes=data.classes,
+        )
+        return cls(config, data, space, MultiplierLibrary.load(run.luts))
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of an image."""
+        return self.data.channels, self.data.size, self.data.size
+
+    @property
+    def exact(self) -> MultiplierChoice:
+        entry = self.library[self.config.multipliers.candidates[0]]
+        return MultiplierChoice(entry.name, entry.digest)
+
+
+def read_genotype(run: RunFolder) -> Genotype:
+    """The genotype of a run whose search is finished."""
+    return Genotype.from_json(read_json(run.genotype), str(run.genotype))
+
+
+def batches(
+    split: Split, pixel_scale: float, size: int, generator: torch.Generator
+) -> Iterator[Batch]:
+    """The split once, in random order; images float in [0, 1]. An incomplete last batch is left out,
+    unless it is the only one."""
+    order = torch.randperm(len(split), generator=generator)
+    count = max(1, len(split) // size)
+    for indices in order[: count * size].split(size):
+        yield Batch(split.images[indices].to(torch.float32) * pixel_scale, split.labels[indices])
+
+
+def cosine(epoch: int, epochs: int, highest: float, lowest: float) -> float:
+    """Learning rate of `epoch`: from `highest` along half a cosine towards `lowest`."""
+    phase = torch.tensor(epoch / epochs, dtype=torch.float64) * torch.pi
+    return lowest + (highest - lowest) * float(1 + torch.cos(phase)) / 2
+
+
+def resumable_key(config: Config) -> str:
+    """SHA-256 of the configuration; a checkpoint belongs to one."""
+    return hashlib.sha256(config.to_toml().encode()).hexdigest()
