@@ -1,5 +1,9 @@
 """Writers: the integer network, its ONNX model, Verilog, and the bundle that holds them."""
 
+from .bundle import Bundle as Bundle
+from .bundle import onnxruntime_logits as onnxruntime_logits
+from .bundle import verify as verify
+from .bundle import write_bundle as write_bundle
 from .integer import IntegerNetwork as IntegerNetwork
 from .integerise import integerise as integerise
 from .onnx_model import ModelMetadata as ModelMetadata

@@ -1,0 +1,31 @@
+"""Write the bundle of the found network: ONNX, Verilog, tables, golden vectors, manifest; verified."""
+
+from cosearch.evaluation import integer_network
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
+from cosearch.task import Task, read_genotype
+from export import Bundle, write_bundle
+
+
+def run(run: RunFolder, progress: Progress) -> None:
+    """Write ``bundle/``; the golden input is the test images."""
+    task, genotype = Task.of(run), read_genotype(run)
+    bundle = Bundle(
+        name=run.config.name,
+        network=integer_network("approximate", task, genotype, run),
+        entries=tuple(task.library),
+        images=task.data.splits["test"].images,
+        notes={
+            "seed": run.config.seed,
+            "data": run.config.data.name,
+            "genotype": genotype.to_json(),
+            "energy": "multiplications only, padding included",
+            "versions": dict(run.record["versions"]),
+        },
+    )
+    counts = write_bundle(bundle, run.bundle)
+    progress.log(
+        f"  verified: {counts['images']} images bit-identical in onnxruntime, "
+        f"{counts['multipliers']} Verilog files over {counts['operand_pairs']} operand pairs, "
+        f"{counts['files']} digests"
+    )
