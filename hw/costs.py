@@ -173,16 +173,16 @@ def _output_shares(cell: LibraryCell, output: int) -> dict[int, Shares]:
     arcs = {index: arc for index, arc in enumerate(cell.power) if arc.output == output}
     if not arcs:
         return {}
-    meets = {index: _caused(cell, arc) & _holds(cell, arc) for index, arc in arcs.items()}
     caused = {index: _caused(cell, arc) for index, arc in arcs.items()}
+    meets = {index: caused[index] & _holds(cell, arc) for index, arc in arcs.items()}
     meeting, causing = (sum(each.values(), np.zeros(())) for each in (meets, caused))
     value = _bits(cell.kind.tables[output], 1 << len(cell.kind.inputs))
     rise, fall = ~value[:, None] & value[None, :], value[:, None] & ~value[None, :]
     shares = {}
     for index in arcs:
-        share = np.where(meeting > 0, meets[index] / np.maximum(meeting, 1), 0.0)
-        share += np.where(meeting > 0, 0.0, caused[index] / np.maximum(causing, 1))
-        shares[index] = Shares(rise * share, fall * share)
+        met = meets[index] / np.maximum(meeting, 1)
+        share = np.where(meeting > 0, met, caused[index] / np.maximum(causing, 1))
+        shares[index] = Shares(np.where(rise, share, 0.0), np.where(fall, share, 0.0))
     return shares
 
 

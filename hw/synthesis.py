@@ -62,8 +62,10 @@ def synthesise(netlist: Netlist, library: CellLibrary) -> Netlist:
 
 def _check_complete(library: CellLibrary) -> None:
     """ABC needs an inverter, and a gate of two inputs that with it makes every function."""
-    tables = {table for cell in library.cells.values() for table in cell.kind.tables}
-    if 0b01 not in tables or tables.isdisjoint({0b0111, 0b0001, 0b1000, 0b1110}):
+    kinds = [cell.kind for cell in library.cells.values()]
+    functions = {(len(kind.inputs), table) for kind in kinds for table in kind.tables}
+    pairs = {(2, table) for table in (0b0111, 0b0001, 0b1000, 0b1110)}
+    if (1, 0b01) not in functions or functions.isdisjoint(pairs):
         raise InputError(
             f"cell library {library.name} must have an inverter and a NAND, NOR, AND or OR of two "
             f"inputs, not only {', '.join(sorted(library.cells))[:200]}"

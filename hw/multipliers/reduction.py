@@ -1,7 +1,8 @@
 """Adding rows or columns of bits: adders as named submodules, constants folded into them.
 
-``total_<column>`` of an adder stays in its column, ``carry`` goes to the next; what would leave the
-topmost column is dropped (sums are modulo 2^width).
+``total`` of an adder stays in its column, ``carry`` goes to the next; what would leave the topmost
+column is dropped (sums are modulo 2^width). A one of the constant is taken in by the first half
+adder of its column, which then costs no more than without it.
 """
 
 from collections import defaultdict
@@ -15,44 +16,37 @@ Columns = dict[int, list[Value]]
 
 
 class AdderArray:
-    """Places adders in a module; their names say column and number: ``full_adder_5_2``."""
+    """Places adders in a module; their names say column and number: ``full_adder_5_2``.
 
-    def __init__(self, m: Module, width: int) -> None:
+    ``ones`` are the columns whose constant one is still to be added.
+    """
+
+    def __init__(self, m: Module, constant: int) -> None:
         self._m = m
-        self._width = width
+        self.ones = {column for column in range(constant.bit_length()) if constant >> column & 1}
         self._placed: dict[int, int] = defaultdict(int)
 
-    def full_adder(self, column: int, a: Value, b: Value, c: Value) -> tuple[Value, Value]:
-        """Sum and carry of three bits."""
-        adder = FullAdder()
-        self._m.d.comb += [adder.a.eq(a), adder.b.eq(b), adder.c.eq(c)]
-        self._place("full_adder", column, adder)
-        return adder.total, adder.carry
-
-    def half_adder(self, column: int, a: Value, b: Value) -> tuple[Value, Value]:
-        """Sum and carry of two bits."""
-        adder = HalfAdder()
-        self._m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
-        self._place("half_adder", column, adder)
-        return adder.total, adder.carry
-
-    def half_adder_plus_one(self, column: int, a: Value, b: Value) -> tuple[Value, Value]:
-        """Sum and carry of two bits and a constant one."""
-        adder = HalfAdderPlusOne()
-        self._m.d.comb += [adder.a.eq(a), adder.b.eq(b)]
-        self._place("half_adder_plus_one", column, adder)
-        return adder.total, adder.carry
-
-    def plus_one(self, column: int, a: Value) -> tuple[Value, Value]:
-        """Sum and carry of a bit and a constant one: an inverter."""
-        inverted = Signal(name=f"inverted_{column}_{self._number(column)}")
-        self._m.d.comb += inverted.eq(~a)
-        return inverted, a
-
-    def _place(
-        self, kind: str, column: int, adder: FullAdder | HalfAdder | HalfAdderPlusOne
-    ) -> None:
+    def add(self, column: int, bits: Sequence[Value]) -> tuple[Value, Value]:
+        """Sum and carry of two or three bits; of two, with the column's one if it has one."""
+        adder: FullAdder | HalfAdder | HalfAdderPlusOne
+        if len(bits) == 3:
+            adder, kind = FullAdder(), "full_adder"
+            self._m.d.comb += adder.c.eq(bits[2])
+        elif column in self.ones:
+            adder, kind = HalfAdderPlusOne(), "half_adder_plus_one"
+            self.ones.remove(column)
+        else:
+            adder, kind = HalfAdder(), "half_adder"
+        self._m.d.comb += [adder.a.eq(bits[0]), adder.b.eq(bits[1])]
         self._m.submodules[f"{kind}_{column}_{self._number(column)}"] = adder
+        return adder.total, adder.carry
+
+    def add_one(self, column: int, bit: Value) -> tuple[Value, Value]:
+        """Sum and carry of a bit and the column's one: an inverter."""
+        inverted = Signal(name=f"inverted_{column}_{self._number(column)}")
+        self._m.d.comb += inverted.eq(~bit)
+        self.ones.remove(column)
+        return inverted, bit
 
     def _number(self, column: int) -> int:
         self._placed[column] += 1
@@ -66,64 +60,53 @@ def carry_save_array(
 
     The classical array multiplier: n(n - 2) full adders and n half adders for n rows of n bits.
     """
-    adders = AdderArray(m, width)
+    adders = AdderArray(m, constant)
     columns: Columns = {}
     for row in rows:
-        columns = _add_row(adders, columns, row, width)
-    return ripple(adders, columns, constant, width)
+        columns = _add_row(adders, columns, row)
+    return ripple(adders, columns, width)
 
 
-def _add_row(adders: AdderArray, columns: Columns, row: Mapping[int, Value], width: int) -> Columns:
+def _add_row(adders: AdderArray, columns: Columns, row: Mapping[int, Value]) -> Columns:
     """Sum and carry (at most two bits a column) after one more row, without carries that ripple."""
     after: Columns = defaultdict(list)
     for column in sorted({*columns, *row}):
         bits = [*columns.get(column, []), *([row[column]] if column in row else [])]
-        if column not in row or len(bits) == 1:
-            after[column] += bits
-            continue
-        if len(bits) == 3:
-            total, carry = adders.full_adder(column, *bits)
+        if column in row and len(bits) > 1:
+            total, carry = adders.add(column, bits)
+            after[column].insert(0, total)
+            after[column + 1].append(carry)
         else:
-            total, carry = adders.half_adder(column, *bits)
-        after[column].insert(0, total)
-        after[column + 1].append(carry)
-    return {column: bits for column, bits in after.items() if column < width}
+            after[column] += bits
+    return after
 
 
-def ripple(adders: AdderArray, columns: Columns, constant: int, width: int) -> dict[int, Value]:
+def ripple(adders: AdderArray, columns: Columns, width: int) -> dict[int, Value]:
     """One bit a column: each column is added up, lowest first, its carries moving to the next.
 
-    Exact for any number of bits in a column and any constant.
+    Exact for any number of bits in a column, and adds what is left of the constant.
     """
     total: dict[int, Value] = {}
     carried: list[Value] = []
     for column in range(width):
         bits = [*columns.get(column, []), *carried]
-        bit, carried = _add_column(adders, column, bits, bool(constant >> column & 1))
-        if bit is not None:
-            total[column] = bit
+        bits, carried = _add_column(adders, column, bits)
+        if bits or column in adders.ones:
+            total[column] = bits[0] if bits else Value.cast(1)
     return total
 
 
 def _add_column(
-    adders: AdderArray, column: int, bits: list[Value], one: bool
-) -> tuple[Value | None, list[Value]]:
-    """The column's bit (None for a constant zero) and its carries into the next column."""
+    adders: AdderArray, column: int, bits: list[Value]
+) -> tuple[list[Value], list[Value]]:
+    """At most one bit, and carries; a one of the constant is left only where there is no bit."""
     carries: list[Value] = []
-    while len(bits) + one > 1:
-        if len(bits) >= 3:
-            total, carry = adders.full_adder(column, *bits[:3])
-            bits = [*bits[3:], total]
-        elif len(bits) == 2 and one:
-            total, carry = adders.half_adder_plus_one(column, *bits)
-            bits, one = [total], False
-        elif len(bits) == 2:
-            total, carry = adders.half_adder(column, *bits)
-            bits = [total]
-        else:
-            total, carry = adders.plus_one(column, bits[0])
-            bits, one = [total], False
+    while len(bits) > 1:
+        bit, carry = adders.add(column, bits[:3])
+        bits = [*bits[3:], bit]
         carries.append(carry)
-    if one:
-        return Value.cast(1), carries
-    return (bits[0] if bits else None), carries
+    if bits and column in adders.ones:
+        bit, carry = adders.add_one(column, bits[0])
+        bits = [bit]
+        carries.append(carry)
+    return bits, carries
