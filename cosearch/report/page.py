@@ -73,7 +73,7 @@ def search_curves(rows: Sequence[Row]) -> list[Markup]:
     return [
         *_chart("Expected energy", "relative to exact int8", energy, floor=0.0),
         *_chart("Accuracy in the search", "accuracy (%)", accuracy),
-        *_chart("Entropy of the choices", "mean entropy (nats)", entropy, floor=0.0),
+        *_chart("Entropy of the choices", "mean entropy (1: undecided)", entropy, floor=0.0),
     ]
 
 

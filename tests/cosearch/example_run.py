@@ -95,8 +95,8 @@ def search_row(epoch: int) -> dict[str, object]:
         "validation_loss": 0.25 + 2.0 * fall,
         "validation_accuracy": 0.96 - 0.8 * fall,
         "expected_energy": 0.58 + 0.2 * fall,
-        "alpha_entropy": 1.6 + 0.48 * fall,
-        "beta_entropy": 1.1 + 0.69 * fall,
+        "alpha_entropy": 0.8 + 0.2 * fall,
+        "beta_entropy": 0.6 + 0.4 * fall,
         "skips": 1,
         "seconds": 7.5,
     }

@@ -105,7 +105,7 @@ def test_every_axis_has_its_unit(results: Results) -> None:
         "test accuracy (%)",
         "energy of one inference (nJ)",
         "relative to exact int8",
-        "mean entropy (nats)",
+        "mean entropy (1: undecided)",
         "cross-entropy (nats)",
         "training accuracy (%)",
     ):
