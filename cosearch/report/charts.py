@@ -217,13 +217,15 @@ def _level(frame: Frame, network: NetworkResult) -> Markup:
 
 
 def _point(frame: Frame, network: NetworkResult) -> Markup:
+    """A mark and its label: above it for the exact network, else below, to keep them apart."""
     assert network.energy_nj is not None
     x, y = frame.x(network.energy_nj), frame.y(network.accuracy * 100)
+    first_line = y - 29 if network.role == "exact" else y + 24
     label = f"{network.accuracy * 100:.2f} %, {energy_text(network.energy_nj)}"
     return svg.group(
         svg.path(shape_path(network.role, x, y), f"mark {COLOURS[network.role]}"),
-        svg.text(x, y + 24, TITLES[network.role], "note strong halo", "middle"),
-        svg.text(x, y + 39, label, "note halo", "middle"),
+        svg.text(x, first_line, TITLES[network.role], "note strong halo", "middle"),
+        svg.text(x, first_line + 15, label, "note halo", "middle"),
     )
 
 
