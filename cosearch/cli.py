@@ -81,6 +81,7 @@ def run(
             _refuse_folder(folder)
             found = _created(out, config, override or [], seed, name)
         interrupted.advice = f"go on with: cosearch run --resume {found.path}"
+        interrupted.folder = found.path
         typer.echo(f"run folder: {found.path}")
         run_stages(found, Progress())
 
@@ -161,9 +162,10 @@ def main() -> None:
 
 
 class _Interrupted:
-    """What to tell the user who interrupts."""
+    """What to tell the user who interrupts, and the run folder once there is one."""
 
     advice = "nothing was written"
+    folder: Path | None = None
 
 
 def _stage_on(folder: Path, name: str, force: bool) -> None:
@@ -178,6 +180,7 @@ def _stage(found: "RunFolder", name: str, force: bool, interrupted: _Interrupted
     from cosearch.progress import Progress
 
     interrupted.advice = f"go on with: cosearch {name} {found.path}"
+    interrupted.folder = found.path
     if not run_stage(found, name, Progress(), force=force):
         typer.echo(f"{name} is already finished in {found.path}; --force does it again")
 
@@ -262,7 +265,7 @@ def _guard() -> Iterator[_Interrupted]:
         _silence_output()
         raise typer.Exit(REFUSED) from None
     except OSError as error:
-        typer.echo(f"error: {_system_message(error)}", err=True)
+        typer.echo(f"error: {_system_message(error, interrupted.folder)}", err=True)
         raise typer.Exit(REFUSED) from None
     except ValueError as error:
         from hw.errors import InputError
@@ -286,10 +289,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 
-def _system_message(error: OSError) -> str:
-    """``OSError`` in one line: what the system says, and of which file."""
+def _system_message(error: OSError, folder: Path | None) -> str:
+    """``OSError`` in one line: what the system says, and of which file, or else of which run."""
     said = error.strerror or str(error) or type(error).__name__
     named = [str(name) for name in (error.filename, error.filename2) if name is not None]
+    if not named and folder is not None:
+        named = [str(folder)]
     return f"{said}: {' -> '.join(named)}" if named else said
 
 

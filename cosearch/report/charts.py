@@ -119,7 +119,7 @@ def accuracy_against_energy(networks: Sequence[NetworkResult], basis: str) -> Ma
     low, high = _accuracy_range([network.accuracy * 100 for network in networks])
     most = max((network.energy_nj or 0.0 for network in points), default=0.0)
     frame = Frame(
-        Scale(0, most * 1.25 or 1.0, 58, width - 20),
+        Scale(0, most * 1.4 or 1.0, 58, width - 20),
         Scale(low, high, height - 50, 34),
         "energy of the multiplications of one inference (nJ)",
         "test accuracy (%)",
@@ -217,15 +217,17 @@ def _level(frame: Frame, network: NetworkResult) -> Markup:
 
 
 def _point(frame: Frame, network: NetworkResult) -> Markup:
-    """A mark and its label: above it for the exact network, else below, to keep them apart."""
+    """A mark and its label: right of it for the exact network, else below, to keep them apart."""
     assert network.energy_nj is not None
     x, y = frame.x(network.energy_nj), frame.y(network.accuracy * 100)
-    first_line = y - 29 if network.role == "exact" else y + 24
+    beside = network.role == "exact"
+    label_x, label_y = (x + 14, y - 3) if beside else (x, y + 24)
+    anchor = "start" if beside else "middle"
     label = f"{network.accuracy * 100:.2f} %, {energy_text(network.energy_nj)}"
     return svg.group(
         svg.path(shape_path(network.role, x, y), f"mark {COLOURS[network.role]}"),
-        svg.text(x, first_line, TITLES[network.role], "note strong halo", "middle"),
-        svg.text(x, first_line + 15, label, "note halo", "middle"),
+        svg.text(label_x, label_y, TITLES[network.role], "note strong halo", anchor),
+        svg.text(label_x, label_y + 15, label, "note halo", anchor),
     )
 
 

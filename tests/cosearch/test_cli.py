@@ -243,6 +243,12 @@ def test_what_the_system_refuses_is_one_line(stages: Stages, number: int, words:
     assert cosearch("run", "--resume", "run").exit_code == 0
 
 
+def test_a_refusal_that_names_no_file_names_the_run(stages: Stages) -> None:
+    """A write to a full disk fails without a name."""
+    stages.failure = ("lut", OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)))
+    assert refused("run", "--out", "run") == "No space left on device: run"
+
+
 def test_a_path_through_a_file_is_one_line(stages: Stages, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     assert "file" in refused("run", "--out", "file/run")
