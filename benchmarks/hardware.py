@@ -3,8 +3,10 @@
 One process on one core, the embedded cell library; nothing is cached between the measurements.
 """
 
+import itertools
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -98,7 +100,7 @@ def _increases(costs: dict[str, Cost]) -> int:
     return sum(
         costs[more].energy_fj < costs[less].energy_fj
         for chain in chains
-        for more, less in zip(chain, chain[1:], strict=False)
+        for more, less in itertools.pairwise(chain)
     )
 
 
@@ -106,8 +108,7 @@ def _read_library() -> object:
     return read_liberty(DEFAULT_LIBRARY)
 
 
-def _once(work: object) -> float:
-    assert callable(work)
+def _once(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
