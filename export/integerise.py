@@ -76,6 +76,7 @@ def integerise(
     `network` is left as it is (its training flags too). Raises InputError for a layer or function that
     has no integer form here.
     """
+    _check_decided(network)
     training = network.training
     network.eval()
     try:
@@ -86,6 +87,14 @@ def integerise(
         return _Integeriser(traced, input_shape, pixel_scale).network()
     finally:
         network.train(training)
+
+
+def _check_decided(network: nn.Module) -> None:
+    for name, module in network.named_modules():
+        if isinstance(module, ApproxConv2d) and len(module.candidates) != 1:
+            raise InputError(
+                f"layer {name!r} must have one multiplier, not {len(module.candidates)} candidates"
+            )
 
 
 class _Integeriser:
@@ -139,10 +148,6 @@ class _Integeriser:
         return replace(value, offset=module.bias.detach().to(torch.float64))
 
     def _convolved(self, node: fx.Node, module: ApproxConv2d, layer: str) -> Value:
-        if len(module.candidates) != 1:
-            raise InputError(
-                f"layer {layer!r} must have one multiplier, not {len(module.candidates)} candidates"
-            )
         quantised = self._quantised(self._value(node, 0), module.quantiser, layer)
         levels, scales = (tensor.detach() for tensor in module.quantised_weight())
         lut = module.candidates.luts[0]

@@ -2,17 +2,19 @@
 
 ``ApproxConvInteger(x, w, x_zero_point, u, v) -> int32``: like the standard ``ConvInteger`` (without the
 subtraction of zero points), its products being ``sum_r u[x, r] · v[w, r]``: the multiplier's table.
-``ApproxConvIntegerSplit(x, w, x_zero_point, u_low, u_high, v, high_weight) -> int32``: the same for
-``u = u_low + high_weight · u_high``, in two convolutions, where one would not be exact in fp32.
+``ApproxConvIntegerSplit<n>(x, w, x_zero_point, u0, …, v, base) -> int32``: the same for ``u = sum_i u_i ·
+base**i`` in n convolutions, where one would not be exact in fp32.
 ``Requantize(x, multiplier, offset, scale, low, high) -> to``: ``clamp(floor((x · multiplier + offset) ·
 scale), low, high)``, scale a power of two; integers in float64, exact below 2**53.
 
 Rows of `u` and `v` are bit patterns; a negative int8 operand indexes from the end, which is its pattern.
 """
 
+from collections.abc import Iterable
+
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
 
-__all__ = ["ANNOTATIONS", "DOMAIN", "OPSET", "functions"]
+__all__ = ["ANNOTATIONS", "DOMAIN", "OPSET", "approx_conv_name", "functions"]
 
 DOMAIN = "ai.cosearch"
 OPSET = 21
@@ -33,34 +35,29 @@ ANNOTATIONS = (
 )
 
 
-def functions() -> list[FunctionProto]:
-    """All functions of the domain, in a fixed order."""
-    return [_approx_conv_integer(), _approx_conv_integer_split(), _requantize()]
+def approx_conv_name(parts: int) -> str:
+    """The operator that computes with `u` in so many parts."""
+    return "ApproxConvInteger" if parts == 1 else f"ApproxConvIntegerSplit{parts}"
 
 
-def _approx_conv_integer() -> FunctionProto:
-    body = [
-        *_padded_index(),
-        *_weight_planes(),
-        *_planes("u", "planes"),
-        *_convolution("planes", "y"),
-    ]
-    return _function("ApproxConvInteger", ["x", "w", "x_zero_point", "u", "v"], ["y"], body)
+def functions(parts: Iterable[int]) -> list[FunctionProto]:
+    """The functions that a model with convolutions of these numbers of parts calls, in a fixed order."""
+    return [*(_approx_conv(count) for count in sorted(set(parts))), _requantize()]
 
 
-def _approx_conv_integer_split() -> FunctionProto:
-    body = [
-        *_padded_index(),
-        *_weight_planes(),
-        *_planes("u_low", "planes_low"),
-        *_planes("u_high", "planes_high"),
-        *_convolution("planes_low", "y_low"),
-        *_convolution("planes_high", "y_high"),
-        helper.make_node("Mul", ["y_high", "high_weight"], ["y_high_weighted"]),
-        helper.make_node("Add", ["y_low", "y_high_weighted"], ["y"]),
-    ]
-    inputs = ["x", "w", "x_zero_point", "u_low", "u_high", "v", "high_weight"]
-    return _function("ApproxConvIntegerSplit", inputs, ["y"], body)
+def _approx_conv(parts: int) -> FunctionProto:
+    factors = [f"u{index}" for index in range(parts)]
+    sums = [f"y{index}" for index in range(parts)] if parts > 1 else ["y"]
+    body = [*_padded_index(), *_weight_planes()]
+    for factor, result in zip(factors, sums, strict=True):
+        body += [*_planes(factor, f"{factor}_planes"), *_convolution(f"{factor}_planes", result)]
+    for index in reversed(range(parts - 1)):
+        above = sums[index + 1] if index == parts - 2 else f"total{index + 1}"
+        total = f"total{index}" if index else "y"
+        body.append(helper.make_node("Mul", [above, "base"], [f"weighted{index}"]))
+        body.append(helper.make_node("Add", [sums[index], f"weighted{index}"], [total]))
+    inputs = ["x", "w", "x_zero_point", *factors, "v", *(["base"] if parts > 1 else [])]
+    return _function(approx_conv_name(parts), inputs, ["y"], body)
 
 
 def _padded_index() -> list[NodeProto]:

@@ -14,6 +14,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from hw.errors import InputError
 from hw.files import write_bytes
 from lut import LUT
 
@@ -31,13 +32,14 @@ from .integer import (
     Node,
     Requantise,
 )
-from .onnx_functions import DOMAIN, OPSET, functions
+from .onnx_functions import DOMAIN, OPSET, approx_conv_name, functions
 
 __all__ = ["ConvolutionBody", "ModelMetadata", "convolution_body", "onnx_model", "write_onnx"]
 
 IR_VERSION = 10
 FP32_EXACT = 1 << 24
 FACTOR_RANK_LIMIT = 64
+MOST_PARTS = 4
 
 
 @dataclass(frozen=True)
@@ -54,43 +56,48 @@ class ModelMetadata:
 
 @dataclass(frozen=True, eq=False)
 class ConvolutionBody:
-    """How a convolution is computed exactly in fp32: with u, v whole, or with u in two parts.
+    """How a convolution is computed exactly in fp32: with u whole, or with u in `parts` digits.
 
-    bound: no partial sum of any accumulator exceeds it, with the layer's own weights and any operands;
-    for a split body the larger of both parts. high_weight: 0 where u is whole.
+    u = sum_i parts[i] · base**i; base is 1 for a single part. bound: no partial sum of any part's
+    accumulators exceeds it, with the layer's own weights and any operands.
     """
 
-    u: NDArray[np.int64]
+    parts: tuple[NDArray[np.int64], ...]
+    base: int
     v: NDArray[np.int64]
     bound: int
-    high_weight: int = 0
 
     @property
     def op_type(self) -> str:
-        return "ApproxConvIntegerSplit" if self.high_weight else "ApproxConvInteger"
-
-    @property
-    def parts(self) -> tuple[NDArray[np.int64], ...]:
-        """(u,), or (u_low, u_high) with u = u_low + high_weight · u_high."""
-        if not self.high_weight:
-            return (self.u,)
-        return self.u % self.high_weight, self.u // self.high_weight
+        return approx_conv_name(len(self.parts))
 
 
 def convolution_body(convolution: Convolution) -> ConvolutionBody:
-    """The cheapest body that is exact for the layer's weights, whatever the activations.
+    """The body with fewest parts that is exact for the layer's weights, whatever the activations.
 
     A table of high rank is its own factor: u = identity, v = its transpose.
     """
     u, v = _factors(convolution.lut)
     weights = convolution.weight.numpy().astype(np.int64) & (len(v) - 1)
-    candidates = [0] + [1 << bits for bits in range(1, 31)]
-    for high_weight in candidates:
-        body = ConvolutionBody(u, v, 0, high_weight)
-        bound = max(_bound(part, v, weights) for part in body.parts)
-        if bound < FP32_EXACT:
-            return ConvolutionBody(u, v, bound, high_weight)
-    raise AssertionError("a split below 2**24 exists for every int32 table and fan-in in use")
+    for count in range(1, MOST_PARTS + 1):
+        for bits in range(1, 31) if count > 1 else [0]:
+            parts = _digits(u, 1 << bits, count)
+            bound = max(_bound(part, v, weights) for part in parts)
+            if bound < FP32_EXACT:
+                return ConvolutionBody(parts, 1 << bits, v, bound)
+    raise InputError(
+        f"layer {convolution.layer!r} must have sums below 2**24 in each of {MOST_PARTS} parts, "
+        f"not a fan-in of {weights[0].size}"
+    )
+
+
+def _digits(u: NDArray[np.int64], base: int, count: int) -> tuple[NDArray[np.int64], ...]:
+    """`count` digits of u, the lowest first; the last one takes what is left, with the sign."""
+    digits = []
+    for _ in range(count - 1):
+        digits.append(u % base)
+        u = u // base
+    return (*digits, u)
 
 
 def _factors(lut: LUT) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -140,7 +147,7 @@ class _Writer:
             graph,
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
-            functions=functions(),
+            functions=functions({len(convolution_body(c).parts) for c in self.network.convolutions}),
             producer_name="cosearch",
         )
         helper.set_model_props(model, dict(self.metadata.properties))
@@ -199,17 +206,15 @@ class _Writer:
         return TensorProto.INT32
 
     def _factor_constants(self, lut: LUT, body: ConvolutionBody) -> list[str]:
-        names = ("u",) if len(body.parts) == 1 else ("u_low", "u_high")
-        suffix = f".{body.high_weight}" if body.high_weight else ""
-        parts = [
-            self._constant(f"{lut.name}.{name}{suffix}", part.astype(np.float32))
-            for name, part in zip(names, body.parts, strict=True)
+        suffix = f".{body.base}" if len(body.parts) > 1 else ""
+        constants = [
+            self._constant(f"{lut.name}.u{index or ''}{suffix}", part.astype(np.float32))
+            for index, part in enumerate(body.parts)
         ]
-        parts.append(self._constant(f"{lut.name}.v", body.v.astype(np.float32)))
-        if body.high_weight:
-            weight = np.int32(body.high_weight)
-            parts.append(self._constant(f"high_weight.{body.high_weight}", weight))
-        return parts
+        constants.append(self._constant(f"{lut.name}.v", body.v.astype(np.float32)))
+        if len(body.parts) > 1:
+            constants.append(self._constant(f"base.{body.base}", np.int32(body.base)))
+        return constants
 
     def _annotations(self, node: Convolution) -> dict[str, Any]:
         lut = node.lut

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -171,9 +170,12 @@ def _from_json(folder: Path, item: dict[str, Any]) -> LibraryEntry:
 
 def _read_archive(path: Path) -> dict[str, Any]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+        data = path.read_bytes()
     except FileNotFoundError:
         raise InputError(f"{path} must exist, it is missing; run `cosearch lut` again") from None
-    except (ValueError, EOFError, BadZipFile, OSError, KeyError) as error:
-        raise InputError(f"{path} must be an intact .npz of a LUT, not damaged ({error})") from None
+    try:
+        with np.load(BytesIO(data), allow_pickle=False) as archive:
+            return {name: archive[name] for name in ("table", "u", "v") if name in archive.files}
+    except Exception as error:  # whatever the bytes provoke, they are what is wrong
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{path} must be an intact .npz of a LUT, not damaged ({reason})") from None

@@ -40,9 +40,10 @@ def trained_residual(luts: list[LUT], seed: int = 0) -> Residual:
     torch.manual_seed(seed)
     network = Residual(luts)
     optimiser = torch.optim.SGD(network.parameters(), 0.05)
+    images = pixels(16, seed).float() / 16
+    targets = 5 * torch.randn(16, 5)
     for _ in range(8):
-        images = pixels(16, seed).float() / 16
-        loss = network(images).square().sum(1).mean()
+        loss = (network(images) - targets).square().sum(1).mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -1,0 +1,90 @@
+"""A saved library: the same multipliers when read, and a clear error when anything is damaged."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hw.errors import InputError
+from lut import MultiplierLibrary
+
+NAMES = ["mul8s_array", "mul8s_truncated_k7", "mul8u_broken_array_h2_v6"]
+
+
+@pytest.fixture(scope="module")
+def built() -> MultiplierLibrary:
+    return MultiplierLibrary.build(NAMES)
+
+
+@pytest.fixture
+def saved(built: MultiplierLibrary, tmp_path: Path) -> Path:
+    built.save(tmp_path)
+    return tmp_path
+
+
+def test_reads_back_what_was_built(built: MultiplierLibrary, saved: Path) -> None:
+    loaded = MultiplierLibrary.load(saved)
+    assert loaded == built
+    for entry in loaded:
+        factors = entry.lut.factors
+        assert np.array_equal(factors.table, built[entry.name].lut.table)
+        assert entry.lut.rank == factors.rank
+
+
+def test_figures_are_in_order(built: MultiplierLibrary) -> None:
+    exact, truncated = built["mul8s_array"], built["mul8s_truncated_k7"]
+    assert exact.lut.is_exact and exact.metrics.mae == 0 and exact.lut.rank == 1
+    assert 0 < truncated.cost.energy_fj < exact.cost.energy_fj
+    assert truncated.metrics.wce == sum(2 ** (i + j) for i in range(8) for j in range(8) if i + j < 7)
+
+
+def test_unknown_multiplier(built: MultiplierLibrary) -> None:
+    with pytest.raises(InputError, match="did you mean 'mul8s_truncated_k7'"):
+        built["mul8s_truncated_k8"]
+
+
+def test_truncated_file(saved: Path) -> None:
+    path = saved / "mul8s_truncated_k7.npz"
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(InputError, match="truncated_k7.npz must be an intact .npz"):
+        MultiplierLibrary.load(saved)
+
+
+def test_every_single_changed_byte_is_found_or_harmless(
+    built: MultiplierLibrary, saved: Path
+) -> None:
+    path = saved / "mul8s_truncated_k7.npz"
+    data = path.read_bytes()
+    for position in range(0, len(data), len(data) // 50):
+        path.write_bytes(data[:position] + bytes([data[position] ^ 255]) + data[position + 1 :])
+        try:
+            assert MultiplierLibrary.load(saved) == built
+        except InputError as error:
+            assert "\n" not in str(error)
+
+
+def test_exchanged_tables(saved: Path) -> None:
+    (saved / "mul8s_array.npz").write_bytes((saved / "mul8s_truncated_k7.npz").read_bytes())
+    with pytest.raises(InputError, match="mul8s_array.npz must hold the table of digest"):
+        MultiplierLibrary.load(saved)
+
+
+def test_missing_table_and_index(saved: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    (saved / "mul8s_array.npz").unlink()
+    with pytest.raises(InputError, match="it is missing; run `cosearch lut` again"):
+        MultiplierLibrary.load(saved)
+    with pytest.raises(InputError, match="library.json must be a JSON file"):
+        MultiplierLibrary.load(tmp_path_factory.mktemp("empty"))
+
+
+def test_index_without_a_field_or_with_a_path(saved: Path) -> None:
+    index = json.loads((saved / "library.json").read_text())
+    del index["multipliers"][1]["sha256"]
+    (saved / "library.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="must be a multiplier library, not lack 'sha256'"):
+        MultiplierLibrary.load(saved)
+    index["multipliers"] = [{"name": "../mul8s_array"}]
+    (saved / "library.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="name must be a plain file name"):
+        MultiplierLibrary.load(saved)
