@@ -123,5 +123,3 @@ def _operation(layer: str, task: Task, genotype: Genotype) -> str:
     cell = genotype.cell(task.space.places[int(path[1])].cell_type)
     genes = [gene for node in cell.nodes for gene in node]
     return genes[int(path[3])].operation
-
-

@@ -1,7 +1,7 @@
 """A genotype: what a search found, cell by cell, as JSON in and out.
 
-As in DARTS (Liu, Simonyan, Yang, ICLR 2019) each node of a cell sums two genes; here a gene names its
-multiplier too. Sources 0 and 1 are the outputs of the two cells before, source n + 2 is node n.
+As in DARTS (Liu, Simonyan, Yang, ICLR 2019) each node of a cell sums two genes; here a gene names
+its multiplier too. Sources 0 and 1 are the outputs of the two cells before, source n + 2 is node n.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ CELL_TYPES = ("normal", "reduction")
 
 @dataclass(frozen=True)
 class MultiplierChoice:
-    """A multiplier by name and by the SHA-256 of its table, because names alone have lied before."""
+    """A multiplier by name and by the SHA-256 of its table: names alone have lied before."""
 
     name: str
     sha256: str
@@ -36,7 +36,9 @@ class MultiplierChoice:
 
 @dataclass(frozen=True)
 class Gene:
-    """One edge: an operation, the state it reads, and its multiplier (None where it multiplies nothing)."""
+    """One edge: an operation, the state it reads, and its multiplier (None where it multiplies
+    nothing).
+    """
 
     operation: str
     source: int
@@ -69,7 +71,8 @@ class CellGenotype:
             for gene in genes:
                 if not 0 <= gene.source < number + 2:
                     raise InputError(
-                        f"source of a gene of node {number} must be 0 to {number + 1}, not {gene.source}"
+                        f"source of a gene of node {number} must be 0 to {number + 1}, "
+                        f"not {gene.source}"
                     )
 
     def to_json(self) -> dict[str, Any]:

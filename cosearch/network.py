@@ -25,7 +25,8 @@ def float_arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
 def emulated_arithmetic(library: MultiplierLibrary) -> Arithmetics:
     """Convolutions with the multipliers of `library`; no choice means its first, the exact one.
 
-    Raises InputError when the library has another table under a name than the genotype was found with.
+    Raises InputError when the library has another table under a name than the genotype was found
+    with.
     """
     known: dict[str, Arithmetic] = {}
 
@@ -90,7 +91,8 @@ class DiscreteCell(nn.Module):
 
 
 class Network(nn.Module):
-    """Stem, cells, global average pooling and classifier: (N, C, H, W) in [0, 1] to logits (N, classes).
+    """Stem, cells, global average pooling and classifier: (N, C, H, W) in [0, 1] to logits (N,
+    classes).
 
     Stem and classifier are computed with the exact multiplier.
     """

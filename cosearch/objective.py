@@ -1,9 +1,9 @@
 """What the search minimises: cross-entropy + lambda · expected energy relative to exact int8.
 
-Expected energy, differentiable in alphas and betas:
-``E = fixed + sum_edges sum_o alpha_o · macs_o · sum_m beta_om · energy_m`` over all cells, plus the
-preprocessing convolutions. It is divided by the energy of the same supernet with uniform alphas and the
-exact multiplier everywhere, a constant: cheap operations win as well as cheap multipliers.
+Expected energy, differentiable in alphas and betas: ``E = fixed + sum_edges sum_o alpha_o · macs_o
+· sum_m beta_om · energy_m`` over all cells, plus the preprocessing convolutions. It is divided by
+the energy of the same supernet with uniform alphas and the exact multiplier everywhere, a constant:
+cheap operations win as well as cheap multipliers.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,7 +21,9 @@ __all__ = ["EnergyModel", "Objective", "layer_macs"]
 
 
 def layer_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, int]:
-    """Multiplications for one image (C, H, W) in each convolution and fully connected layer, by path."""
+    """Multiplications for one image (C, H, W) in each convolution and fully connected layer, by
+    path.
+    """
     counts: dict[str, int] = {}
 
     def hook(name: str) -> Callable[[nn.Module, object, Tensor], None]:
@@ -52,9 +54,9 @@ def layer_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[st
 class EnergyModel:
     """Expected multiplication energy of a supernet.
 
-    operation_macs: per cell type (edges, operations); preprocess_macs: per cell type (2,), both summed
-    over the cells of that type; fixed_macs: stem and classifier, exact; energies_fj: (M,) per
-    multiplication, the first being the exact multiplier.
+    operation_macs: per cell type (edges, operations); preprocess_macs: per cell type (2,), both
+    summed over the cells of that type; fixed_macs: stem and classifier, exact; energies_fj: (M,)
+    per multiplication, the first being the exact multiplier.
     """
 
     operation_macs: dict[str, Tensor]

@@ -1,8 +1,8 @@
 """The operations of the DARTS space (Liu, Simonyan, Yang, ICLR 2019), their convolutions emulated.
 
-An operation maps (N, C, H, W) to (N, C, H / stride, W / stride). Those that multiply hand the weights of
-their candidate multipliers, shape (M,), to each of their convolutions; without them (one multiplier, or
-plain fp32) they are ordinary modules.
+An operation maps (N, C, H, W) to (N, C, H / stride, W / stride). Those that multiply hand the
+weights of their candidate multipliers, shape (M,), to each of their convolutions; without them (one
+multiplier, or plain fp32) they are ordinary modules.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,8 @@ __all__ = [
 
 @dataclass(frozen=True, eq=False)
 class Arithmetic:
-    """How the convolutions of an operation multiply: by `candidates`, or in fp32 where they are None.
+    """How the convolutions of an operation multiply: by `candidates`, or in fp32 where they are
+    None.
 
     affine: whether batch norms learn gain and shift; DARTS learns none during the search.
     """

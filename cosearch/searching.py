@@ -1,4 +1,6 @@
-"""The search loop: epochs of a strategy's steps, a checkpoint after each, and the genotype at the end."""
+"""The search loop: epochs of a strategy's steps, a checkpoint after each, and the genotype at the
+end.
+"""
 
 import time
 from dataclasses import dataclass
@@ -182,7 +184,9 @@ def _accuracy(pairs: list[tuple[Tensor, Tensor]]) -> float:
 
 
 def _entropy(probabilities: list[Tensor]) -> float:
-    """Mean entropy of the last axis as a share of the largest possible, 0 … 1; 0 for a single choice."""
+    """Mean entropy of the last axis as a share of the largest possible, 0 … 1; 0 for a single
+    choice.
+    """
     if probabilities[0].shape[-1] == 1:
         return 0.0
     rows = torch.cat([tensor.flatten(0, -2) for tensor in probabilities])

@@ -1,4 +1,6 @@
-"""The macro structure shared by the supernet and the found network: which cell stands where, how wide."""
+"""The macro structure shared by the supernet and the found network: which cell stands where, how
+wide.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,7 +12,9 @@ STEM_MULTIPLIER = 3
 
 @dataclass(frozen=True)
 class CellPlace:
-    """One cell: its type, channels of its nodes and of its two inputs, and whether the cell before reduced."""
+    """One cell: its type, channels of its nodes and of its two inputs, and whether the cell before
+    reduced.
+    """
 
     cell_type: str
     channels: int
@@ -26,7 +30,8 @@ class CellPlace:
 class SearchSpace:
     """`channels` of the first cell; reduction cells at one and two thirds of `cells` double them.
 
-    A cell has `nodes` nodes, all of which it concatenates; `operations` are those an edge may choose.
+    A cell has `nodes` nodes, all of which it concatenates; `operations` are those an edge may
+    choose.
     """
 
     channels: int

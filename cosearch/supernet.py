@@ -1,7 +1,7 @@
 """The supernet: every operation on every edge with every multiplier, weighted by alphas and betas.
 
-alphas: softmax over the operations of an edge, per cell type. betas: softmax over the multipliers of an
-edge's operation, per cell type; one more row of betas for each preprocessing convolution.
+alphas: softmax over the operations of an edge, per cell type. betas: softmax over the multipliers
+of an edge's operation, per cell type; one more row of betas for each preprocessing convolution.
 """
 
 import torch
@@ -92,8 +92,8 @@ class Cell(nn.Module):
 class Supernet(nn.Module):
     """Weights, alphas and betas of the whole space in one module (and one state_dict).
 
-    `candidates` are the multipliers that betas weigh; stem and classifier use `exact`, a candidate list
-    of one. Input (N, C, H, W) in [0, 1], output logits (N, classes).
+    `candidates` are the multipliers that betas weigh; stem and classifier use `exact`, a candidate
+    list of one. Input (N, C, H, W) in [0, 1], output logits (N, classes).
     """
 
     def __init__(self, space: SearchSpace, candidates: Candidates, exact: Candidates) -> None:
@@ -118,7 +118,9 @@ class Supernet(nn.Module):
         return logits
 
     def probabilities(self, cell_type: str) -> tuple[Tensor, Tensor, Tensor]:
-        """Softmaxed alphas (edges, operations), betas (edges, operations, M) and preprocessing betas."""
+        """Softmaxed alphas (edges, operations), betas (edges, operations, M) and preprocessing
+        betas.
+        """
         alphas, betas = self.alphas[cell_type], self.betas[cell_type]
         return alphas.softmax(-1), betas.softmax(-1), self.preprocess_betas[cell_type].softmax(-1)
 

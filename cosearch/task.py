@@ -60,8 +60,8 @@ def read_genotype(run: RunFolder) -> Genotype:
 def batches(
     split: Split, pixel_scale: float, size: int, generator: torch.Generator
 ) -> Iterator[Batch]:
-    """The split once, in random order; images float in [0, 1]. An incomplete last batch is left out,
-    unless it is the only one."""
+    """The split once, in random order; images float in [0, 1]. An incomplete last batch is left
+    out, unless it is the only one."""
     order = torch.randperm(len(split), generator=generator)
     count = max(1, len(split) // size)
     for indices in order[: count * size].split(size):

@@ -1,4 +1,6 @@
-"""Training of a discrete network: SGD on training and validation images, a checkpoint after each epoch."""
+"""Training of a discrete network: SGD on training and validation images, a checkpoint after each
+epoch.
+"""
 
 import time
 from typing import Any
@@ -21,7 +23,9 @@ __all__ = ["Training", "network_for", "trained_network"]
 
 
 def network_for(role: str, task: Task, genotype: Genotype) -> Network:
-    """The network of `genotype` with its own multipliers, with the exact one everywhere, or in fp32."""
+    """The network of `genotype` with its own multipliers, with the exact one everywhere, or in
+    fp32.
+    """
     if role == "fp32":
         return Network(task.space, genotype, float_arithmetic)
     if role == "exact":
@@ -44,7 +48,9 @@ def trained_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -
 
 
 class Training:
-    """One training that goes on from its checkpoint, bit for bit. All roles share seed and schedule."""
+    """One training that goes on from its checkpoint, bit for bit. All roles share seed and
+    schedule.
+    """
 
     def __init__(self, role: str, task: Task, genotype: Genotype) -> None:
         self.role, self.task, self.settings = role, task, task.config.train

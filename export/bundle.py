@@ -1,7 +1,9 @@
-"""The bundle: one folder with everything a hardware or software team takes over, and its verification.
+"""The bundle: one folder with everything a hardware or software team takes over, and its
+verification.
 
-``model.onnx``, ``manifest.json``, ``luts/<multiplier>.npy``, ``rtl/<multiplier>.v``, ``golden/input.npy``
-(uint8 images) and ``golden/logits.npy`` (float32, the model's output for them).
+``model.onnx``, ``manifest.json``, ``luts/<multiplier>.npy``, ``rtl/<multiplier>.v``,
+``golden/input.npy`` (uint8 images) and ``golden/logits.npy`` (float32, the model's output for
+them).
 """
 
 import hashlib
@@ -31,7 +33,8 @@ __all__ = ["Bundle", "verify", "write_bundle"]
 FORMAT = 1
 MANIFEST = "manifest.json"
 OPERAND_ORDER = (
-    "LUT[a, b] by bit pattern: row a = first operand = activation, column b = second operand = weight"
+    "LUT[a, b] by bit pattern: row a = first operand = activation, "
+    "column b = second operand = weight"
 )
 
 
@@ -39,8 +42,9 @@ OPERAND_ORDER = (
 class Bundle:
     """What a bundle is written from.
 
-    entries: the multipliers the network may use, those it does use are written. images: uint8 (N, C, H, W),
-    the golden input. notes: what else the manifest says (seed, versions of a run, …), JSON values.
+    entries: the multipliers the network may use, those it does use are written. images: uint8 (N,
+    C, H, W), the golden input. notes: what else the manifest says (seed, versions of a run, …),
+    JSON values.
     """
 
     name: str
@@ -86,9 +90,10 @@ def write_bundle(bundle: Bundle, folder: Path) -> dict[str, int]:
 def verify(folder: Path) -> dict[str, int]:
     """Check a bundle; returns how many of each thing were checked.
 
-    Digests of all files; tables against their digests; every Verilog file, read by Yosys and simulated
-    over all operand pairs, against its table; onnxruntime's logits for the golden input against the
-    golden logits, bit for bit. Raises InputError that says where a bundle is not what it says.
+    Digests of all files; tables against their digests; every Verilog file, read by Yosys and
+    simulated over all operand pairs, against its table; onnxruntime's logits for the golden input
+    against the golden logits, bit for bit. Raises InputError that says where a bundle is not what
+    it says.
     """
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
@@ -99,7 +104,9 @@ def verify(folder: Path) -> dict[str, int]:
             _check_multiplier(folder, item)
         images = _check_logits(folder)
     except (KeyError, TypeError) as error:
-        raise InputError(f"{folder / MANIFEST} must be a complete manifest, not lack {error}") from None
+        raise InputError(
+            f"{folder / MANIFEST} must be a complete manifest, not lack {error}"
+        ) from None
     return {
         "files": len(manifest["files"]),
         "multipliers": len(manifest["multipliers"]),
@@ -168,7 +175,9 @@ def _layer(bundle: Bundle, node: Convolution) -> dict[str, Any]:
 
 
 def _requantisation(node: Requantise) -> dict[str, Any]:
-    """clamp((x · multiplier + offset) >> shift, low, high), one multiplier and offset a channel or one."""
+    """clamp((x · multiplier + offset) >> shift, low, high), one multiplier and offset a channel or
+    one.
+    """
     return {
         "name": node.name,
         "multiplier": node.multiplier.tolist(),
@@ -252,9 +261,7 @@ def onnxruntime_logits(
     options.graph_optimization_level = (
         levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
     )
-    session = onnxruntime.InferenceSession(
-        str(model), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
     logits: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]
     return logits
 

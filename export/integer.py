@@ -1,8 +1,10 @@
-"""The integer network: what the hardware computes, defined once, evaluated by torch and written as ONNX.
+"""The integer network: what the hardware computes, defined once, evaluated by torch and written as
+ONNX.
 
-Between convolutions values are signed fixed-point numbers of `STATE_BITS` bits, `FRACTION_BITS` of them
-after the point. Every rescaling is ``clamp((x · multiplier + offset) >> shift, low, high)`` with integers
-(:class:`Requantise`; rounding and batch norm are in the offset), so no float takes part anywhere.
+Between convolutions values are signed fixed-point numbers of `STATE_BITS` bits, `FRACTION_BITS` of
+them after the point. Every rescaling is ``clamp((x · multiplier + offset) >> shift, low, high)``
+with integers (:class:`Requantise`; rounding and batch norm are in the offset), so no float takes
+part anywhere.
 """
 
 from collections.abc import Iterator
@@ -51,7 +53,9 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Requantise(Node):
-    """``clamp((x · multiplier + offset) >> shift, low, high)``, multiplier and offset int64 (C,) or (1,)."""
+    """``clamp((x · multiplier + offset) >> shift, low, high)``, multiplier and offset int64 (C,) or
+    (1,).
+    """
 
     multiplier: Tensor
     offset: Tensor
@@ -67,7 +71,8 @@ class Requantise(Node):
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Node):
-    """Accumulators int32 of a convolution whose products are those of `lut`; padding is zero operands.
+    """Accumulators int32 of a convolution whose products are those of `lut`; padding is zero
+    operands.
 
     `weight`: int8 (O, C / groups, kH, kW). `layer`: the path of the module it came from.
     """
@@ -134,9 +139,11 @@ class MaxPool(Node):
 
 @dataclass(frozen=True, eq=False)
 class AveragePool(Node):
-    """``(sum of the window · multiplier + offset) >> shift``, multiplier int64 (H', W') by position.
+    """``(sum of the window · multiplier + offset) >> shift``, multiplier int64 (H', W') by
+    position.
 
-    The multiplier is 2**(shift + extra fraction bits) divided by the number of values averaged there.
+    The multiplier is 2**(shift + extra fraction bits) divided by the number of values averaged
+    there.
     """
 
     kernel: int
@@ -185,8 +192,8 @@ class Crop(Node):
 class IntegerNetwork:
     """A classifier in integers: nodes in topological order, the last one gives the logits.
 
-    Input: uint8 pixels (N, C, H, W), the shape without N being `input_shape`. Output: float32 logits
-    (N, classes), which are the last node's integers times 2**-FRACTION_BITS, exactly.
+    Input: uint8 pixels (N, C, H, W), the shape without N being `input_shape`. Output: float32
+    logits (N, classes), which are the last node's integers times 2**-FRACTION_BITS, exactly.
     """
 
     input_name: str

@@ -1,8 +1,8 @@
 """From a trained float module made of emulated layers to the integer network that it stands for.
 
-The module is traced symbolically (torch.fx). Convolutions keep their integer weights; everything linear
-between a convolution's accumulators and the next quantiser (scales, batch norm, bias) is folded into one
-requantisation, computed in float64 from the module's parameters.
+The module is traced symbolically (torch.fx). Convolutions keep their integer weights; everything
+linear between a convolution's accumulators and the next quantiser (scales, batch norm, bias) is
+folded into one requantisation, computed in float64 from the module's parameters.
 """
 
 import operator
@@ -71,10 +71,11 @@ class _Tracer(fx.Tracer):
 def integerise(
     network: nn.Module, input_shape: tuple[int, int, int], pixel_scale: float
 ) -> IntegerNetwork:
-    """The integer network of `network`, which takes ``pixels · pixel_scale``, (N, C, H, W), in eval mode.
+    """The integer network of `network`, which takes ``pixels · pixel_scale``, (N, C, H, W), in eval
+    mode.
 
-    `network` is left as it is (its training flags too). Raises InputError for a layer or function that
-    has no integer form here.
+    `network` is left as it is (its training flags too). Raises InputError for a layer or function
+    that has no integer form here.
     """
     _check_decided(network)
     training = network.training
@@ -155,9 +156,7 @@ class _Integeriser:
         shape = _shape(node)
         size = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
         name = self._append(
-            Convolution(
-                layer, (quantised,), layer, levels.to(kind), lut, module.geometry, size
-            )
+            Convolution(layer, (quantised,), layer, levels.to(kind), lut, module.geometry, size)
         )
         scale = module.quantiser.scale.to(torch.float64) * scales.flatten().to(torch.float64)
         return Value(name, scale, _float64(0.0))
@@ -262,9 +261,7 @@ class _Integeriser:
         shift = _shift(ratio, constant)
         multiplier = torch.round(ratio * 2.0**shift).to(torch.int64)
         offset = torch.round((constant + 0.5) * 2.0**shift).to(torch.int64)
-        return self._append(
-            Requantise(name, (value.node,), multiplier, offset, shift, low, high)
-        )
+        return self._append(Requantise(name, (value.node,), multiplier, offset, shift, low, high))
 
     def _append(self, node: Node) -> str:
         taken = {other.name for other in self.nodes}
@@ -304,7 +301,7 @@ def _state_of(node: str) -> Value:
 
 
 def _shift(ratio: Tensor, constant: Tensor) -> int:
-    """The shift that gives the largest multiplier its bits and keeps offsets below 2**OFFSET_BITS."""
+    """The shift that gives the largest multiplier its bits; offsets stay below 2**OFFSET_BITS."""
     shift = MULTIPLIER_BITS - _exponent(ratio)
     return max(1, min(shift, OFFSET_BITS - 1 - _exponent(constant.abs() + 1)))
 

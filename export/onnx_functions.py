@@ -1,13 +1,15 @@
-"""The operators of the domain `ai.cosearch`, as ONNX model-local functions made of standard operators.
+"""The operators of the domain `ai.cosearch`, as ONNX model-local functions made of standard
+operators.
 
-``ApproxConvInteger(x, w, x_zero_point, u, v) -> int32``: like the standard ``ConvInteger`` (without the
-subtraction of zero points), its products being ``sum_r u[x, r] · v[w, r]``: the multiplier's table.
-``ApproxConvIntegerSplit<n>(x, w, x_zero_point, u0, …, v, base) -> int32``: the same for ``u = sum_i u_i ·
-base**i`` in n convolutions, where one would not be exact in fp32.
-``Requantize(x, multiplier, offset, scale, low, high) -> to``: ``clamp(floor((x · multiplier + offset) ·
-scale), low, high)``, scale a power of two; integers in float64, exact below 2**53.
+``ApproxConvInteger(x, w, x_zero_point, u, v) -> int32``: like the standard ``ConvInteger`` (without
+the subtraction of zero points), its products being ``sum_r u[x, r] · v[w, r]``: the multiplier's
+table. ``ApproxConvIntegerSplit<n>(x, w, x_zero_point, u0, …, v, base) -> int32``: the same for ``u
+= sum_i u_i · base**i`` in n convolutions, where one would not be exact in fp32. ``Requantize(x,
+multiplier, offset, scale, low, high) -> to``: ``clamp(floor((x · multiplier + offset) · scale),
+low, high)``, scale a power of two; integers in float64, exact below 2**53.
 
-Rows of `u` and `v` are bit patterns; a negative int8 operand indexes from the end, which is its pattern.
+Rows of `u` and `v` are bit patterns; a negative int8 operand indexes from the end, which is its
+pattern.
 """
 
 from collections.abc import Iterable
@@ -41,7 +43,9 @@ def approx_conv_name(parts: int) -> str:
 
 
 def functions(parts: Iterable[int]) -> list[FunctionProto]:
-    """The functions that a model with convolutions of these numbers of parts calls, in a fixed order."""
+    """The functions that a model with convolutions of these numbers of parts calls, in a fixed
+    order.
+    """
     return [*(_approx_conv(count) for count in sorted(set(parts))), _requantize()]
 
 
@@ -89,7 +93,9 @@ def _planes(factor: str, result: str) -> list[NodeProto]:
 
 
 def _weight_planes() -> list[NodeProto]:
-    """`kernels`: float32 (O, C·R / group, kH, kW) = v[w]; constant in a model, so folded when loaded."""
+    """`kernels`: float32 (O, C·R / group, kH, kW) = v[w]; constant in a model, so folded when
+    loaded.
+    """
     return [
         helper.make_node("Cast", ["w"], ["w_index"], to=TensorProto.INT32),
         helper.make_node("Gather", ["v", "w_index"], ["kernels_last"]),

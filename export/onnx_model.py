@@ -46,7 +46,8 @@ MOST_PARTS = 4
 class ModelMetadata:
     """What the file says beside the arithmetic.
 
-    energy_aj: energy of one inference in attojoules, by layer. properties: the model's metadata_props.
+    energy_aj: energy of one inference in attojoules, by layer. properties: the model's
+    metadata_props.
     """
 
     name: str = "cosearch"
@@ -130,7 +131,7 @@ class _Writer:
         self.network, self.metadata = network, metadata
         self.nodes: list[NodeProto] = []
         self.initialisers: dict[str, TensorProto] = {}
-        self.kinds = {network.input_name: TensorProto.UINT8}
+        self.kinds: dict[str, int] = {network.input_name: TensorProto.UINT8}
 
     def model(self) -> ModelProto:
         for node in self.network.nodes:
@@ -147,7 +148,9 @@ class _Writer:
             graph,
             ir_version=IR_VERSION,
             opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid(DOMAIN, 1)],
-            functions=functions({len(convolution_body(c).parts) for c in self.network.convolutions}),
+            functions=functions(
+                {len(convolution_body(c).parts) for c in self.network.convolutions}
+            ),
             producer_name="cosearch",
         )
         helper.set_model_props(model, dict(self.metadata.properties))
@@ -155,7 +158,7 @@ class _Writer:
         return model
 
     def _input(self) -> onnx.ValueInfoProto:
-        shape = ["N", *self.network.input_shape]
+        shape: list[str | int | None] = ["N", *self.network.input_shape]
         return helper.make_tensor_value_info(self.network.input_name, TensorProto.UINT8, shape)
 
     @property
@@ -251,7 +254,7 @@ class _Writer:
         return TensorProto.FLOAT
 
     def _average_pool(self, node: AveragePool) -> int:
-        """Windows summed by a depthwise convolution with ones: integers below 2**24, exact in fp32."""
+        """Windows summed by a depthwise convolution with ones: integers exact in fp32."""
         channels = self._channels(node.inputs[0])
         ones = np.ones((channels, 1, node.kernel, node.kernel), np.float32)
         kernel = self._constant(f"ones.{channels}.{node.kernel}", ones)
@@ -301,7 +304,13 @@ class _Writer:
         return self._channels(node.inputs[0])
 
     def _node(
-        self, op_type: str, inputs: Sequence[str], output: str, *, domain: str = "", **attributes: Any
+        self,
+        op_type: str,
+        inputs: Sequence[str],
+        output: str,
+        *,
+        domain: str = "",
+        **attributes: Any,
     ) -> None:
         node = helper.make_node(
             op_type, list(inputs), [output], name=output, domain=domain, **attributes

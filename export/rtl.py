@@ -28,7 +28,9 @@ def multiplier_verilog(entry: LibraryEntry) -> str:
 
 
 def verilog_table(path: Path, lut: LUT) -> NDArray[np.int32]:
-    """The table of the module in `path` that is named `lut.name`, read by Yosys, every operand pair."""
+    """The table of the module in `path` that is named `lut.name`, read by Yosys, every operand
+    pair.
+    """
     from hw import read_verilog, truth_table
 
     return truth_table(read_verilog(path, lut.name), signed=lut.a_signed)
@@ -39,7 +41,8 @@ def _header(entry: LibraryEntry) -> str:
     kind = "two's complement" if entry.lut.a_signed else "unsigned"
     return "\n".join(
         [
-            f"{entry.name}: {kind} multiplier, family {entry.family}; p = a x b, a is the activation",
+            f"{entry.name}: {kind} multiplier, family {entry.family}",
+            "p = a x b; a is the activation, b the weight",
             f"SHA-256 of the product table: {entry.digest}",
             f"MAE {metrics.mae:.6g}, WCE {metrics.wce}, MRE {metrics.mre:.6g}, EP {metrics.ep:.6g}",
             f"{cost.energy_fj:.1f} fJ a multiplication ({cost.activity}), {cost.delay_ps:.0f} ps, "

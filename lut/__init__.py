@@ -1,4 +1,6 @@
-"""Tables: products of multipliers as LUTs, their errors and exact factors, and layers that use them."""
+"""Tables: products of multipliers as LUTs, their errors and exact factors, and layers that use
+them.
+"""
 
 from .factors import Factors as Factors
 from .factors import JointBasis as JointBasis

@@ -1,8 +1,8 @@
 """Exact integer factors of product tables: ``table = u @ v.T`` with as few columns as its rank.
 
-A table of rank R turns an approximate convolution into R exact ones over ``u[x]`` and ``v[w]``. The rows
-of ``v.T`` are an LLL-reduced basis (Lenstra, Lenstra, Lovász 1982) of the lattice that the table's rows
-span, so the coordinates ``u`` are integers too.
+A table of rank R turns an approximate convolution into R exact ones over ``u[x]`` and ``v[w]``. The
+rows of ``v.T`` are an LLL-reduced basis (Lenstra, Lenstra, Lovász 1982) of the lattice that the
+table's rows span, so the coordinates ``u`` are integers too.
 """
 
 from collections.abc import Sequence
@@ -19,7 +19,7 @@ __all__ = ["Factors", "JointBasis", "factorize", "joint_basis"]
 
 @dataclass(frozen=True, eq=False)
 class Factors:
-    """``u``: int64 (rows, rank), ``v``: int64 (columns, rank); ``u @ v.T`` is the table, exactly."""
+    """``u``: int64 (rows, rank), ``v``: int64 (columns, rank); ``u @ v.T`` is the table."""
 
     u: NDArray[np.int64]
     v: NDArray[np.int64]

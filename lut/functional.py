@@ -1,12 +1,13 @@
 """Convolutions whose products come from a table, bit for bit, on integers.
 
-``accumulators[n, o, y, x] = sum over c, i, j of table[x[n, c, y', x'], w[o, c, i, j]]``. Three backends
-compute the same integers; :func:`approx_conv2d` picks the fastest that is proven exact for the operands.
+``accumulators[n, o, y, x] = sum over c, i, j of table[x[n, c, y', x'], w[o, c, i, j]]``. Three
+backends compute the same integers; :func:`approx_conv2d` picks the fastest that is proven exact for
+the operands.
 
-``factorised``: with ``table = u @ v.T`` of rank R, the sum is an ordinary convolution over C·R channels
-(fp32, whose integers are exact below 2**24 in any order of summation); input channels are taken in
-blocks small enough for that bound and the blocks are added as int32.
-``table``: looks every product up. Any table, much slower.
+``factorised``: with ``table = u @ v.T`` of rank R, the sum is an ordinary convolution over C·R
+channels (fp32, whose integers are exact below 2**24 in any order of summation); input channels are
+taken in blocks small enough for that bound and the blocks are added as int32. ``table``: looks
+every product up. Any table, much slower.
 """
 
 from collections.abc import Callable, Iterator
@@ -22,7 +23,14 @@ from hw.errors import InputError, unknown_name
 from .factors import Factors
 from .table import LUT
 
-__all__ = ["BACKENDS", "ConvGeometry", "approx_conv2d", "approx_linear", "factor_planes", "weight_planes"]
+__all__ = [
+    "BACKENDS",
+    "ConvGeometry",
+    "approx_conv2d",
+    "approx_linear",
+    "factor_planes",
+    "weight_planes",
+]
 
 FP32_EXACT = 1 << 24
 FACTORISED_RANK_LIMIT = 32
@@ -31,7 +39,7 @@ TABLE_BLOCK_PRODUCTS = 1 << 24
 
 @dataclass(frozen=True)
 class ConvGeometry:
-    """Stride, zero-point padding, dilation (each: height, width) and groups of a 2-D convolution."""
+    """Stride, padding, dilation (each: height, width) and groups of a 2-D convolution."""
 
     stride: tuple[int, int] = (1, 1)
     padding: tuple[int, int] = (0, 0)
@@ -63,9 +71,9 @@ def approx_conv2d(
 ) -> Tensor:
     """Integer convolution with the products of `lut`: int32 (N, O, H', W').
 
-    x: int8 or uint8 (N, C, H, W); w: int8 or uint8 (O, C / groups, kH, kW). Only their bit patterns index
-    the table. Padding contributes ``table[x_zero_point, w]``. No correction for a zero point is made.
-    Raises InputError for other types, shapes that do not fit, or an unknown backend.
+    x: int8 or uint8 (N, C, H, W); w: int8 or uint8 (O, C / groups, kH, kW). Only their bit patterns
+    index the table. Padding contributes ``table[x_zero_point, w]``. No correction for a zero point
+    is made. Raises InputError for other types, shapes that do not fit, or an unknown backend.
     """
     geometry = ConvGeometry.of(stride, padding, dilation, groups)
     _check_operands(x, w, lut, geometry)
@@ -76,19 +84,21 @@ def approx_conv2d(
 
 
 def approx_linear(x: Tensor, w: Tensor, lut: LUT, *, backend: str | None = None) -> Tensor:
-    """Integer matrix product with the products of `lut`: x (N, C), w (O, C), result int32 (N, O)."""
+    """Matrix product with the products of `lut`: x (N, C), w (O, C), result int32 (N, O)."""
     return approx_conv2d(x[:, :, None, None], w[:, :, None, None], lut, backend=backend)[:, :, 0, 0]
 
 
 def factor_planes(x: Tensor, u: Tensor) -> Tensor:
-    """``u[x]`` as channels: int indices (N, C, H, W), u (rows, R) → u's type (N, C·R, H, W), channels_last."""
+    """``u[x]`` as channels: int indices (N, C, H, W), u (rows, R) → u's type (N, C·R, H, W),
+    channels_last.
+    """
     batch, channels, height, width = x.shape
     planes = functional.embedding(x.permute(0, 2, 3, 1), u)
     return planes.reshape(batch, height, width, channels * u.shape[1]).permute(0, 3, 1, 2)
 
 
 def weight_planes(w: Tensor, v: Tensor) -> Tensor:
-    """``v[w]`` as channels: int indices (O, C, kH, kW), v (columns, R) → v's type (O, C·R, kH, kW)."""
+    """``v[w]`` as channels: indices (O, C, kH, kW), v (columns, R) → v's type (O, C·R, kH, kW)."""
     outputs, channels, height, width = w.shape
     planes = functional.embedding(w, v).permute(0, 1, 4, 2, 3)
     return planes.reshape(outputs, channels * v.shape[1], height, width)
@@ -112,7 +122,7 @@ def _factorised(x: Tensor, w: Tensor, lut: LUT, geometry: ConvGeometry) -> Tenso
 def _exact_blocks(
     planes: Tensor, kernels: Tensor, factors: Factors, groups: int, w: Tensor
 ) -> list[tuple[Tensor, Tensor]]:
-    """Blocks of input channels whose partial sums stay below 2**24: |sum| <= taps · product_bound."""
+    """Blocks of channels whose sums stay below 2**24: |sum| <= channels · taps · product_bound."""
     channels, taps, rank = w.shape[1], w.shape[2] * w.shape[3], max(1, factors.rank)
     size = min(channels, (FP32_EXACT - 1) // max(1, taps * factors.product_bound))
     assert size >= 1, "the backend is chosen only where one channel's sum is exact"
@@ -166,7 +176,9 @@ def _backend(
     if name not in BACKENDS:
         raise unknown_name("backend", name, BACKENDS)
     if name == "factorised" and not exact:
-        raise InputError(f"backend 'factorised' must be exact, not of rank {lut.rank} for {lut.name!r}")
+        raise InputError(
+            f"backend 'factorised' must be exact, not of rank {lut.rank} for {lut.name!r}"
+        )
     return BACKENDS[name]
 
 
@@ -196,7 +208,8 @@ def _check_operands(x: Tensor, w: Tensor, lut: LUT, geometry: ConvGeometry) -> N
     groups = geometry.groups
     if x.shape[1] != w.shape[1] * groups or w.shape[0] % groups:
         raise InputError(
-            f"x and w must fit {groups} groups, not have shapes {tuple(x.shape)} and {tuple(w.shape)}"
+            f"x and w must fit {groups} groups, "
+            f"not have shapes {tuple(x.shape)} and {tuple(w.shape)}"
         )
 
 

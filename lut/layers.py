@@ -1,8 +1,9 @@
 """Layers that compute with approximate products: quantise, multiply by table, accumulate, rescale.
 
 One layer holds one multiplier or several candidates. All candidates share one activation side
-(:func:`lut.factors.joint_basis`), so a mixture weighted by betas costs the rank of that basis, not the
-number of candidates: ``sum_m beta_m sum_k table_m[x_k, w_k] = sum_r u_r(x) * (sum_m beta_m v_mr(w))``.
+(:func:`lut.factors.joint_basis`), so a mixture weighted by betas costs the rank of that basis, not
+the number of candidates: ``sum_m beta_m sum_k table_m[x_k, w_k] = sum_r u_r(x) * (sum_m beta_m
+v_mr(w))``.
 
 Gradients with respect to operands are straight-through: those of the exact product.
 """
@@ -33,8 +34,9 @@ __all__ = ["ApproxConv2d", "ApproxLinear", "Candidates"]
 class Candidates(nn.Module):
     """The multipliers a layer may compute with, over one joint basis. Shared by many layers.
 
-    ``luts`` must agree in width and signedness. Buffers (not in the state_dict): ``u`` float32 (256, R),
-    ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums raise InputError.
+    ``luts`` must agree in width and signedness. Buffers (not in the state_dict): ``u`` float32
+    (256, R), ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums raise
+    InputError.
     """
 
     u: Tensor
@@ -62,7 +64,7 @@ class Candidates(nn.Module):
 
     @property
     def b_range(self) -> tuple[int, int]:
-        """Symmetric quantisation range of weights; weights have signs, so their operand must too."""
+        """Symmetric quantisation range of weights."""
         return _symmetric_range(self.luts[0].b_width, self.luts[0].b_signed)
 
 
@@ -77,7 +79,7 @@ def _symmetric_range(width: int, signed: bool) -> tuple[int, int]:
 
 
 class _MixedConvolution(torch.autograd.Function):
-    """Sum over candidates of weight_m · (convolution with table m); straight-through for x and w."""
+    """Sum over candidates of weight_m · (convolution with table m); straight-through in x, w."""
 
     @staticmethod
     def forward(
@@ -90,7 +92,9 @@ class _MixedConvolution(torch.autograd.Function):
         geometry: ConvGeometry,
         block: int,
     ) -> Tensor:
-        """x, w: integer levels as floats; v (M, columns, R); block: input channels a sum is exact for."""
+        """x, w: integer levels as floats; v (M, columns, R); block: input channels a sum is exact
+        for.
+        """
         rows = _padded_patterns(x, len(u), geometry)
         columns = w.to(torch.int64) & (v.shape[1] - 1)
         mixed = v[0] if mixture is None else torch.einsum("m,mbr->br", mixture, v)
@@ -104,8 +108,8 @@ class _MixedConvolution(torch.autograd.Function):
         x, w, rows, columns, u, v = ctx.saved_tensors
         gradient, geometry = gradients[0], ctx.geometry
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation,
-            False, (0, 0), geometry.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation, False, (0,
+            0), geometry.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
         )  # fmt: skip
         grad_mixture = None
         if ctx.mixed and ctx.needs_input_grad[2]:
@@ -148,24 +152,28 @@ def _blocked_convolution(
             return functional.conv2d(planes, kernels, *settings)
         batch, _, height, width = planes.shape
         grouped = planes.reshape(batch, geometry.groups, -1, height, width)
-        return torch.stack(
-            [
-                functional.conv2d(
-                    grouped[:, :, low : low + block].reshape(batch, -1, height, width),
-                    kernels[:, low : low + block],
-                    *settings,
-                )
-                for low in range(0, kernels.shape[1], block)
-            ]
-        ).sum(0, dtype=torch.float64).to(torch.float32)
+        return (
+            torch.stack(
+                [
+                    functional.conv2d(
+                        grouped[:, :, low : low + block].reshape(batch, -1, height, width),
+                        kernels[:, low : low + block],
+                        *settings,
+                    )
+                    for low in range(0, kernels.shape[1], block)
+                ]
+            )
+            .sum(0, dtype=torch.float64)
+            .to(torch.float32)
+        )
 
 
 class ApproxConv2d(nn.Module):
     """Convolution, no bias, whose integer products are those of a multiplier.
 
-    ``y = scale_x · scale_w[o] · accumulator``, the accumulator being exactly the table's integer sum. Input
-    float (N, C, H, W), output float (N, O, H', W'). With several candidates ``forward`` takes their
-    weights, shape (M,), which need not be one-hot.
+    ``y = scale_x · scale_w[o] · accumulator``, the accumulator being exactly the table's integer
+    sum. Input float (N, C, H, W), output float (N, O, H', W'). With several candidates ``forward``
+    takes their weights, shape (M,), which need not be one-hot.
     """
 
     def __init__(
@@ -210,7 +218,9 @@ class ApproxConv2d(nn.Module):
     def extra_repr(self) -> str:
         outputs, inputs, kernel, _ = self.weight.shape
         names = "|".join(lut.name for lut in self.candidates.luts)
-        return f"{inputs * self.geometry.groups}, {outputs}, kernel_size={kernel}, multiplier={names}"
+        return (
+            f"{inputs * self.geometry.groups}, {outputs}, kernel_size={kernel}, multiplier={names}"
+        )
 
 
 class ApproxLinear(nn.Module):

@@ -1,4 +1,5 @@
-"""A multiplier library: tables, factors, error metrics and figures of a set of multipliers, on disk.
+"""A multiplier library: tables, factors, error metrics and figures of a set of multipliers, on
+disk.
 
 A saved library is all that a search needs: no gate-level tool is imported to load one.
 """
@@ -46,7 +47,7 @@ class LibraryEntry:
 
 @dataclass(frozen=True)
 class MultiplierLibrary:
-    """Multipliers by name. `cell_library` and `clock_mhz` say what their costs were measured with."""
+    """Multipliers by name; `cell_library` and `clock_mhz` are those of their costs."""
 
     entries: tuple[LibraryEntry, ...]
     cell_library: str
@@ -102,18 +103,23 @@ class MultiplierLibrary:
 
     @classmethod
     def load(cls, folder: Path) -> "MultiplierLibrary":
-        """Read a saved library; every table is checked against its digest, factors against the table.
+        """Read a saved library; every table is checked against its digest, factors against the
+        table.
 
         Raises InputError that names the file which is missing, damaged or of another format.
         """
         index = read_json(folder / INDEX)
         try:
             if index["format"] != FORMAT:
-                raise InputError(f"{folder / INDEX} must be of format {FORMAT}, not {index['format']}")
+                raise InputError(
+                    f"{folder / INDEX} must be of format {FORMAT}, not {index['format']}"
+                )
             entries = tuple(_from_json(folder, item) for item in index["multipliers"])
             return cls(entries, str(index["cell_library"]), float(index["clock_mhz"]))
         except (KeyError, TypeError) as error:
-            raise InputError(f"{folder / INDEX} must be a multiplier library, not lack {error}") from None
+            raise InputError(
+                f"{folder / INDEX} must be a multiplier library, not lack {error}"
+            ) from None
 
 
 def _entry(name: str, library: Any, clock_mhz: float) -> LibraryEntry:
@@ -178,4 +184,6 @@ def _read_archive(path: Path) -> dict[str, Any]:
             return {name: archive[name] for name in ("table", "u", "v") if name in archive.files}
     except Exception as error:  # whatever the bytes provoke, they are what is wrong
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{path} must be an intact .npz of a LUT, not damaged ({reason})") from None
+        raise InputError(
+            f"{path} must be an intact .npz of a LUT, not damaged ({reason})"
+        ) from None

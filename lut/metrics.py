@@ -1,7 +1,7 @@
 """Error metrics of a product table against the exact products, over all operand pairs.
 
-Definitions are those of EvoApproxLib (Mrázek et al., DATE 2017): every operand pair counts equally and
-the relative error is taken against max(1, |exact product|).
+Definitions are those of EvoApproxLib (Mrázek et al., DATE 2017): every operand pair counts equally
+and the relative error is taken against max(1, |exact product|).
 """
 
 from dataclasses import asdict, dataclass
@@ -17,9 +17,9 @@ __all__ = ["ErrorMetrics", "error_metrics"]
 class ErrorMetrics:
     """All zero for an exact multiplier.
 
-    mae: mean absolute error, in units of the product (also: MED; divided by the largest product: NMED).
-    wce: worst-case absolute error. mre: mean relative error, a ratio. ep: share of operand pairs with any
-    error, a ratio. mse: mean squared error. bias: mean signed error.
+    mae: mean absolute error, in units of the product (also: MED; divided by the largest product:
+    NMED). wce: worst-case absolute error. mre: mean relative error, a ratio. ep: share of operand
+    pairs with any error, a ratio. mse: mean squared error. bias: mean signed error.
     """
 
     mae: float

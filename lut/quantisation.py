@@ -1,7 +1,7 @@
 """Quantisers: symmetric, per output channel for weights and per tensor for activations.
 
-Rounding is that of ONNX ``QuantizeLinear``: round half to even of x / scale, then clamp. Gradients are
-straight-through inside the range and zero outside it (Jacob et al., CVPR 2018).
+Rounding is that of ONNX ``QuantizeLinear``: round half to even of x / scale, then clamp. Gradients
+are straight-through inside the range and zero outside it (Jacob et al., CVPR 2018).
 """
 
 from typing import Any
@@ -28,22 +28,27 @@ class _Quantise(torch.autograd.Function):
 
 
 def quantise(x: Tensor, scale: Tensor, low: int, high: int) -> Tensor:
-    """Integer levels ``clamp(round(x / scale), low, high)`` as x's float type; d levels / dx = 1 / scale."""
+    """Integer levels ``clamp(round(x / scale), low, high)`` as x's float type; d levels / dx = 1 /
+    scale.
+    """
     result: Tensor = _Quantise.apply(x, scale, low, high)
     return result
 
 
 def weight_scales(weight: Tensor, high: int) -> Tensor:
-    """One scale per output channel, so that its largest magnitude becomes `high`: shape (O, 1, 1, 1)."""
+    """One scale per output channel, so that its largest magnitude becomes `high`: shape (O, 1, 1,
+    1).
+    """
     largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
     return (largest / high).clamp_min(SMALLEST_SCALE)
 
 
 class ActivationQuantiser(nn.Module):
-    """Per-tensor quantiser whose range follows a moving average of the largest magnitude while training.
+    """Per-tensor quantiser whose range follows a moving average of the largest magnitude while
+    training.
 
-    ``levels = clamp(round(x / scale), low, high)``. `momentum` is the weight of the newest batch. The
-    first batch sets the range.
+    ``levels = clamp(round(x / scale), low, high)``. `momentum` is the weight of the newest batch.
+    The first batch sets the range.
     """
 
     largest: Tensor

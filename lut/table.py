@@ -26,16 +26,20 @@ MAXIMUM_WIDTH = 8
 def operand_values(width: int, signed: bool) -> NDArray[np.int64]:
     """The integers that the bit patterns 0 … 2**width - 1 stand for, two's complement if signed."""
     patterns = np.arange(1 << width, dtype=np.int64)
-    return np.where(patterns >> (width - 1) == 1, patterns - (1 << width), patterns) if signed else patterns
+    return (
+        np.where(patterns >> (width - 1) == 1, patterns - (1 << width), patterns)
+        if signed
+        else patterns
+    )
 
 
 @dataclass(frozen=True, eq=False)
 class LUT:
     """Product table: ``table[a, b]``, int32, shape (2**a_width, 2**b_width), widths 1 … 8.
 
-    Row = bit pattern of the first operand = the activation; column = bit pattern of the second = the
-    weight. ``a_signed`` and ``b_signed`` say which integers the patterns stand for; they do not change
-    the table. Two LUTs are equal when table and signedness are.
+    Row = bit pattern of the first operand = the activation; column = bit pattern of the second =
+    the weight. ``a_signed`` and ``b_signed`` say which integers the patterns stand for; they do not
+    change the table. Two LUTs are equal when table and signedness are.
 
     Raises InputError when the shape is no pair of powers of two or a value does not fit int32.
     """
@@ -52,11 +56,14 @@ class LUT:
         sizes = {1 << width for width in range(1, MAXIMUM_WIDTH + 1)}
         if table.ndim != 2 or not set(table.shape) <= sizes:
             raise InputError(
-                f"LUT {self.name!r} must have a shape of two powers of two up to 256, not {table.shape}"
+                f"LUT {self.name!r} must have a shape of two powers of two up to 256, "
+                f"not {table.shape}"
             )
         limits = np.iinfo(np.int32)
         if table.min() < limits.min or table.max() > limits.max:
-            raise InputError(f"LUT {self.name!r} must hold values that fit int32, not {table.max()}")
+            raise InputError(
+                f"LUT {self.name!r} must hold values that fit int32, not {table.max()}"
+            )
         frozen = np.array(table, dtype=np.int32, order="C")
         frozen.setflags(write=False)
         object.__setattr__(self, "table", frozen)
@@ -71,7 +78,9 @@ class LUT:
         return cls(table, a_signed=signed, b_signed=signed, name=multiplier.name)
 
     @classmethod
-    def exact(cls, *, a_signed: bool = False, b_signed: bool = False, width: int = MAXIMUM_WIDTH) -> "LUT":
+    def exact(
+        cls, *, a_signed: bool = False, b_signed: bool = False, width: int = MAXIMUM_WIDTH
+    ) -> "LUT":
         """The table of exact products."""
         products = np.outer(operand_values(width, a_signed), operand_values(width, b_signed))
         return cls(products.astype(np.int32), a_signed=a_signed, b_signed=b_signed, name="exact")
@@ -105,15 +114,19 @@ class LUT:
 
     @cached_property
     def factors(self) -> "Factors":
-        """Exact integer factors of the table; minutes for a table of full rank, look at `rank` first."""
+        """Exact integer factors of the table; minutes for a table of full rank, look at `rank`
+        first.
+        """
         from .factors import factorize
 
         return factorize(self)
 
     def with_factors(self, factors: "Factors") -> "LUT":
-        """This LUT, knowing its factors already. Raises InputError when they do not reproduce it."""
+        """This LUT, knowing its factors; InputError when they do not reproduce it."""
         if not np.array_equal(factors.table, self.table):
-            raise InputError(f"factors of LUT {self.name!r} must reproduce its table exactly, they do not")
+            raise InputError(
+                f"factors of LUT {self.name!r} must reproduce its table exactly, they do not"
+            )
         self.__dict__.update(factors=factors, rank=factors.rank)
         return self
 
@@ -145,5 +158,7 @@ class LUT:
         try:
             table = np.load(path, allow_pickle=False)
         except (ValueError, EOFError) as error:
-            raise InputError(f"{path} must be a .npy file with a product table, not {error}") from None
+            raise InputError(
+                f"{path} must be a .npy file with a product table, not {error}"
+            ) from None
         return cls(table, **attributes)

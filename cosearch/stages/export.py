@@ -1,4 +1,4 @@
-"""Write the bundle of the found network: ONNX, Verilog, tables, golden vectors, manifest; verified."""
+"""Write and verify the bundle of the found network: ONNX, Verilog, tables, golden vectors."""
 
 from cosearch.evaluation import integer_network
 from cosearch.progress import Progress

@@ -1,4 +1,4 @@
-"""Search strategies: how alphas, betas and weights move in one step. One file each, one line below."""
+"""Search strategies: how alphas, betas and weights move in one step. One file each."""
 
 from hw.errors import unknown_name
 

@@ -1,7 +1,7 @@
 """DARTS, first order (Liu, Simonyan, Yang, ICLR 2019, section 2.3 with xi = 0).
 
-Alphas and betas follow the gradient of the objective on the validation batch at the weights as they are;
-then the weights follow that of the cross-entropy on the training batch.
+Alphas and betas follow the gradient of the objective on the validation batch at the weights as they
+are; then the weights follow that of the cross-entropy on the training batch.
 """
 
 import torch

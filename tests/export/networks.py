@@ -1,4 +1,4 @@
-"""Small networks made of emulated layers, trained for a moment so that their statistics are real."""
+"""A small network of emulated layers, trained for a moment so that its statistics are real."""
 
 import torch
 from torch import Tensor, nn
@@ -7,7 +7,9 @@ from lut import LUT, ApproxConv2d, ApproxLinear, Candidates
 
 
 class Residual(nn.Module):
-    """Every layer kind that the integer network knows: dilated, depthwise, pools, add, concat, crop."""
+    """Every layer kind that the integer network knows: dilated, depthwise, pools, add, concat,
+    crop.
+    """
 
     def __init__(self, luts: list[LUT]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The integer network: faithful to the float module it came from, and refused where it has no form."""
+"""The integer network: faithful to its float module, refused where there is none."""
 
 import pytest
 import torch
@@ -16,7 +16,9 @@ EXACT = LUT.exact(a_signed=True, b_signed=True)
 SHAPE, SCALE = (2, 8, 8), 1 / 16
 
 
-@pytest.mark.parametrize("luts", [[EXACT], [truncated(7), truncated(6, rows=1)]], ids=["exact", "approximate"])
+@pytest.mark.parametrize(
+    "luts", [[EXACT], [truncated(7), truncated(6, rows=1)]], ids=["exact", "approximate"]
+)
 def test_logits_follow_the_float_module(luts: list[LUT]) -> None:
     network, images = trained_residual(luts), pixels(64, seed=5)
     integer = integerise(network, SHAPE, SCALE)
@@ -54,7 +56,12 @@ def test_layers_carry_their_multiplications() -> None:
 def test_requantise_is_multiply_add_shift_clamp() -> None:
     node = Requantise("n", ("x",), torch.tensor([3, -5]), torch.tensor([4, 7]), 3, -20, 20)
     x = torch.tensor([[[[9]], [[9]]], [[[-100]], [[-2]]]])
-    assert node.evaluate(x).flatten().tolist() == [(27 + 4) >> 3, (-45 + 7) >> 3, -20, (10 + 7) >> 3]
+    assert node.evaluate(x).flatten().tolist() == [
+        (27 + 4) >> 3,
+        (-45 + 7) >> 3,
+        -20,
+        (10 + 7) >> 3,
+    ]
 
 
 def test_pools_equal_their_definitions() -> None:

@@ -8,7 +8,14 @@ import onnxruntime
 import pytest
 import torch
 
-from export import IntegerNetwork, ModelMetadata, integerise, onnx_model, onnxruntime_logits, write_onnx
+from export import (
+    IntegerNetwork,
+    ModelMetadata,
+    integerise,
+    onnx_model,
+    onnxruntime_logits,
+    write_onnx,
+)
 from export.integer import FRACTION_BITS, Convolution, Requantise
 from export.onnx_model import convolution_body
 from lut import LUT, ConvGeometry

@@ -68,7 +68,9 @@ def _operands(shape: dict[str, object], lut: LUT, seed: int = 0) -> tuple[Tensor
 
 @pytest.mark.parametrize("backend", [None, "factorised", "table"])
 @pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("lut", LUTS, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}{lut.b_signed:d}")
+@pytest.mark.parametrize(
+    "lut", LUTS, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}{lut.b_signed:d}"
+)
 def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str | None) -> None:
     settings = {k: v for k, v in SHAPES[shape].items() if k not in "xw"}
     x, w = _operands(SHAPES[shape], lut)

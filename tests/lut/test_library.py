@@ -36,7 +36,9 @@ def test_figures_are_in_order(built: MultiplierLibrary) -> None:
     exact, truncated = built["mul8s_array"], built["mul8s_truncated_k7"]
     assert exact.lut.is_exact and exact.metrics.mae == 0 and exact.lut.rank == 1
     assert 0 < truncated.cost.energy_fj < exact.cost.energy_fj
-    assert truncated.metrics.wce == sum(2 ** (i + j) for i in range(8) for j in range(8) if i + j < 7)
+    assert truncated.metrics.wce == sum(
+        2 ** (i + j) for i in range(8) for j in range(8) if i + j < 7
+    )
 
 
 def test_unknown_multiplier(built: MultiplierLibrary) -> None:
@@ -51,6 +53,13 @@ def test_truncated_file(saved: Path) -> None:
         MultiplierLibrary.load(saved)
 
 
+def _loaded_or_error(folder: Path) -> MultiplierLibrary | str:
+    try:
+        return MultiplierLibrary.load(folder)
+    except InputError as error:
+        return str(error)
+
+
 def test_every_single_changed_byte_is_found_or_harmless(
     built: MultiplierLibrary, saved: Path
 ) -> None:
@@ -58,10 +67,8 @@ def test_every_single_changed_byte_is_found_or_harmless(
     data = path.read_bytes()
     for position in range(0, len(data), len(data) // 50):
         path.write_bytes(data[:position] + bytes([data[position] ^ 255]) + data[position + 1 :])
-        try:
-            assert MultiplierLibrary.load(saved) == built
-        except InputError as error:
-            assert "\n" not in str(error)
+        outcome = _loaded_or_error(saved)
+        assert outcome == built or "\n" not in outcome
 
 
 def test_exchanged_tables(saved: Path) -> None:
