@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cosearch.checkpoint import load_checkpoint, save_checkpoint
+from cosearch.checkpoint import save_checkpoint
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.metrics import record_metrics
 from cosearch.objective import EnergyModel, Objective
@@ -18,7 +18,7 @@ from cosearch.run_folder import RunFolder
 from cosearch.strategies import strategy
 from cosearch.strategies.strategy import Optimisers, StepResult
 from cosearch.supernet import Supernet
-from cosearch.task import Task, batches, cosine, resumable_key
+from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
 from hw.errors import InputError
 from lut import Candidates
 
@@ -71,8 +71,10 @@ class Search:
 
     def run(self, folder: RunFolder, progress: Progress) -> Genotype:
         """Search to the last epoch, from the checkpoint in `folder` where there is one."""
-        if folder.search_checkpoint.exists():
-            self.restore(load_checkpoint(folder.search_checkpoint), str(folder.search_checkpoint))
+        checkpoint = folder.search_checkpoint
+        state = interrupted_state(checkpoint, "search", folder)
+        if state is not None:
+            self.restore(state, str(checkpoint))
             progress.log(f"  goes on after epoch {self.epoch}")
         while self.epoch < self.settings.epochs:
             start = time.perf_counter()
@@ -80,7 +82,7 @@ class Search:
             row = self._metrics(result, time.perf_counter() - start)
             self.epoch += 1
             record_metrics(folder.search_metrics, row)
-            save_checkpoint(folder.search_checkpoint, self.state())
+            save_checkpoint(checkpoint, self.state())
             progress.log(_line(row, self.settings.epochs))
         return self.supernet.genotype()
 

@@ -3,19 +3,23 @@
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
+from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.genotype import Genotype, MultiplierChoice
 from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
+from hw.errors import InputError
 from hw.files import read_json
 from lut import MultiplierLibrary
 
-__all__ = ["Task", "batches", "cosine", "read_genotype", "resumable_key"]
+__all__ = ["Task", "batches", "cosine", "interrupted_state", "read_genotype", "resumable_key"]
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,16 @@ def batches(
     count = max(1, len(split) // size)
     for indices in order[: count * size].split(size):
         yield Batch(split.images[indices].to(torch.float32) * pixel_scale, split.labels[indices])
+
+
+def interrupted_state(path: Path, stage: str, run: RunFolder) -> dict[str, Any] | None:
+    """The checkpoint at `path` that an interrupted stage left, or None; InputError when damaged."""
+    if not path.exists():
+        return None
+    try:
+        return load_checkpoint(path)
+    except InputError as error:
+        raise InputError(f"{error}; do it anew with: cosearch {stage} --force {run.path}") from None
 
 
 def cosine(epoch: int, epochs: int, highest: float, lowest: float) -> float:

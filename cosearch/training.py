@@ -16,7 +16,7 @@ from cosearch.metrics import record_metrics
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
-from cosearch.task import Task, batches, cosine, resumable_key
+from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
 from hw.errors import InputError
 
 __all__ = ["Training", "network_for", "trained_network"]
@@ -71,8 +71,9 @@ class Training:
     def run(self, folder: RunFolder, progress: Progress) -> nn.Module:
         """Train to the last epoch, from the checkpoint in `folder` where there is one."""
         checkpoint = folder.train_checkpoint(self.role)
-        if checkpoint.exists():
-            self.restore(load_checkpoint(checkpoint), str(checkpoint))
+        state = interrupted_state(checkpoint, "train", folder)
+        if state is not None:
+            self.restore(state, str(checkpoint))
             progress.log(f"  {self.role}: goes on after epoch {self.epoch}")
         epochs = range(self.epoch, self.settings.epochs)
         for _ in progress.track(epochs, f"{self.role}, epochs"):

@@ -2,7 +2,6 @@
 
 import json
 import multiprocessing
-import os
 from pathlib import Path
 
 import pytest
@@ -12,6 +11,7 @@ from cosearch.run_folder import STAGE_FILES, RunFolder, is_run, versions
 from hw.errors import InputError
 
 from .example_run import finished_run
+from .unprivileged import run_python
 
 
 def refused(path: Path) -> str:
@@ -178,8 +178,13 @@ def test_a_run_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
 def test_a_folder_without_permission_is_an_os_error(tmp_path: Path) -> None:
-    tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
-        RunFolder.create(tmp_path / "run", Config())
+    (tmp_path / "locked").mkdir(mode=0o500)
+    create = (
+        "from pathlib import Path; from cosearch.config import Config; "
+        "from cosearch.run_folder import RunFolder; "
+        "RunFolder.create(Path('locked/run'), Config())"
+    )
+    result = run_python("-c", create, cwd=tmp_path)
+    assert "PermissionError" in result.stderr
+    assert not any((tmp_path / "locked").iterdir())
