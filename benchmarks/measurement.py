@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
+from statistics import median
 from typing import Any, Literal
 
 DISTRIBUTIONS = ("torch", "numpy", "amaranth", "pyosys", "onnxruntime")
@@ -63,14 +64,24 @@ def machine() -> dict[str, Any]:
 
 
 def seconds(work: Callable[[], object], repetitions: int = 5) -> float:
-    """The shortest of several times that ``work`` takes, after one run that is not counted."""
+    """The median of several times that ``work`` takes, after one run that is not counted."""
     work()
-    times = []
-    for _ in range(repetitions):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return min(times)
+    return median(_timed(work) for _ in range(repetitions))
+
+
+def ratio(
+    work: Callable[[], object], reference: Callable[[], object], repetitions: int = 9
+) -> float:
+    """The median of time(work) / time(reference) over runs in turn, after one of each."""
+    work()
+    reference()
+    return median(_timed(work) / _timed(reference) for _ in range(repetitions))
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
 
 
 def _processor() -> str:
