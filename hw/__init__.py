@@ -1,9 +1,16 @@
 """Gates: arithmetic circuits as netlists, their simulation, synthesis, energy, delay and area."""
 
+from .activity import ENERGY_MODELS as ENERGY_MODELS
 from .activity import Activity as Activity
+from .activity import EnergyModel as EnergyModel
+from .activity import flip_activity as flip_activity
 from .activity import operand_activity as operand_activity
+from .activity import operand_stream as operand_stream
+from .activity import stream_activity as stream_activity
 from .amaranth_netlist import netlist_from_component as netlist_from_component
 from .costs import Cost as Cost
+from .costs import Operands as Operands
+from .costs import mapped_cost as mapped_cost
 from .costs import multiplier_cost as multiplier_cost
 from .costs import netlist_cost as netlist_cost
 from .errors import InputError as InputError
@@ -30,3 +37,4 @@ from .synthesis import synthesise as synthesise
 from .timing import static_timing as static_timing
 from .verilog import read_verilog as read_verilog
 from .verilog import verilog as verilog
+from .waveforms import delayed_activity as delayed_activity

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .liberty import CellLibrary, Table, TimingArc
-from .netlist import FALSE, TRUE, Netlist
+from .netlist import FALSE, TRUE, Gate, Netlist
 
 INPUT_SLEW_PS = 40.0
 """Slew of the edges that arrive at the inputs, all at time zero."""
@@ -81,6 +81,23 @@ def net_loads(netlist: Netlist, library: CellLibrary) -> dict[int, float]:
         for net in port.nets:
             loads[net] += OUTPUT_LOAD_FF
     return loads
+
+
+def arc_delays(gate: Gate, output: int, library: CellLibrary, timing: Timing) -> dict[int, Edges]:
+    """By input pin: delays in ps to the output's edges, the mean over the arcs from that pin."""
+    load = timing.loads_ff[gate.outputs[output]]
+    found: dict[int, list[Edges]] = {}
+    for arc in library.cells[gate.kind].timing:
+        if arc.output == output:
+            slew = timing.slews_ps[gate.inputs[arc.input]]
+            edges, _ = _edges(arc, Edges(0.0, 0.0), slew, load)
+            found.setdefault(arc.input, []).append(edges)
+    return {pin: _mean(edges) for pin, edges in found.items()}
+
+
+def _mean(edges: list[Edges]) -> Edges:
+    count = len(edges)
+    return Edges(sum(edge.rise for edge in edges) / count, sum(edge.fall for edge in edges) / count)
 
 
 def _latest(edges: list[Edges]) -> Edges:
