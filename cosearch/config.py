@@ -156,7 +156,7 @@ class Search(Section):
     weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
     gradient_clip: float = _setting(5.0, "largest norm of the weights' gradient", above=0.0)
     alpha_learning_rate: float = _setting(0.003, "of alphas and betas (Adam)", above=0.0)
-    alpha_weight_decay: float = _setting(1e-3, "of alphas and betas", minimum=0.0)
+    alpha_weight_decay: float = _setting(1e-3, "of alphas; betas have none", minimum=0.0)
     warmup_epochs: int = _setting(
         2, "epochs at the start in which alphas and betas rest; fewer than epochs", minimum=0
     )

@@ -61,10 +61,17 @@ class Search:
                 weight_decay=settings.weight_decay,
             ),
             torch.optim.Adam(
-                self.supernet.architecture_parameters(),
+                # No decay for betas: their gradients are far smaller than alphas', and Adam's
+                # decay, which is added to the gradient, would hold them at zero.
+                [
+                    {
+                        "params": self.supernet.alpha_parameters(),
+                        "weight_decay": settings.alpha_weight_decay,
+                    },
+                    {"params": self.supernet.beta_parameters()},
+                ],
                 settings.alpha_learning_rate,
                 betas=(0.5, 0.999),
-                weight_decay=settings.alpha_weight_decay,
             ),
             settings.gradient_clip,
         )

@@ -124,10 +124,16 @@ class Supernet(nn.Module):
         alphas, betas = self.alphas[cell_type], self.betas[cell_type]
         return alphas.softmax(-1), betas.softmax(-1), self.preprocess_betas[cell_type].softmax(-1)
 
+    def alpha_parameters(self) -> list[nn.Parameter]:
+        return list(self.alphas.parameters())
+
+    def beta_parameters(self) -> list[nn.Parameter]:
+        """Betas of edges' operations and of the preprocessing convolutions."""
+        return [*self.betas.parameters(), *self.preprocess_betas.parameters()]
+
     def architecture_parameters(self) -> list[nn.Parameter]:
         """Alphas and betas."""
-        groups = (self.alphas, self.betas, self.preprocess_betas)
-        return [parameter for group in groups for parameter in group.parameters()]
+        return self.alpha_parameters() + self.beta_parameters()
 
     def weight_parameters(self) -> list[nn.Parameter]:
         """Every parameter that is neither an alpha nor a beta."""

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -32,6 +34,7 @@ __all__ = ["Bundle", "verify", "write_bundle"]
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+PROPERTY = "cosearch.manifest"
 OPERAND_ORDER = (
     "LUT[a, b] by bit pattern: row a = first operand = activation, "
     "column b = second operand = weight"
@@ -90,16 +93,17 @@ def write_bundle(bundle: Bundle, folder: Path) -> dict[str, int]:
 def verify(folder: Path) -> dict[str, int]:
     """Check a bundle; returns how many of each thing were checked.
 
-    Digests of all files; tables against their digests; every Verilog file, read by Yosys and
-    simulated over all operand pairs, against its table; onnxruntime's logits for the golden input
-    against the golden logits, bit for bit. Raises InputError that says where a bundle is not what
-    it says.
+    Digests of all files; the manifest and the layers' annotations against the model; tables against
+    their digests; every Verilog file, read by Yosys and simulated over all operand pairs, against its
+    table; onnxruntime's logits for the golden input against the golden logits, bit for bit. Raises
+    InputError that says where a bundle is not what it says.
     """
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise InputError(f"{folder / MANIFEST} must be the manifest of a bundle of format {FORMAT}")
     try:
         _check_digests(folder, manifest["files"])
+        _check_annotations(folder, manifest)
         for item in manifest["multipliers"]:
             _check_multiplier(folder, item)
         images = _check_logits(folder)
@@ -118,7 +122,7 @@ def verify(folder: Path) -> dict[str, int]:
 def _write(bundle: Bundle, folder: Path) -> None:
     description = _description(bundle)
     energies = {node.layer: bundle.energy_aj(node) for node in bundle.network.convolutions}
-    properties = {"cosearch.manifest": json.dumps(description, sort_keys=True)}
+    properties = {PROPERTY: json.dumps(description, sort_keys=True)}
     metadata = ModelMetadata(bundle.name, energies, properties)
     write_onnx(bundle.network, folder / "model.onnx", metadata)
     for entry in bundle.used:
@@ -214,6 +218,34 @@ def _check_digests(folder: Path, files: Mapping[str, str]) -> None:
         found = _sha256(path.read_bytes())
         if found != expected:
             raise InputError(f"{path} must have SHA-256 {expected}, not {found}")
+
+
+def _check_annotations(folder: Path, manifest: dict[str, Any]) -> None:
+    """The manifest is what the model's own copy says, and so are the attributes of its layers."""
+    model = _load_model(folder / "model.onnx")
+    description = {key: value for key, value in manifest.items() if key != "files"}
+    copies = [p.value for p in model.metadata_props if p.key == PROPERTY]
+    if not copies or json.loads(copies[0]) != description:
+        raise InputError(
+            f"{folder / MANIFEST} must say the same as {PROPERTY} in model.onnx, it does not"
+        )
+    nodes = [node for node in model.graph.node if node.op_type.startswith("ApproxConvInteger")]
+    for node, layer in zip(nodes, manifest["layers"], strict=True):
+        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
+        for key in ("layer", "multiplier", "lut_sha256", "macs", "energy_aj"):
+            value = attributes[key].decode() if isinstance(layer[key], str) else attributes[key]
+            if value != layer[key]:
+                raise InputError(
+                    f"{key} of layer {layer['layer']!r} must be {layer[key]!r} in model.onnx as in "
+                    f"{MANIFEST}, not {value!r}"
+                )
+
+
+def _load_model(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (OSError, DecodeError) as error:
+        raise InputError(f"{path} must be an ONNX model ({error})") from None
 
 
 def _check_multiplier(folder: Path, item: Mapping[str, Any]) -> None:

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
 
 from export import Bundle, integerise, verify, write_bundle
@@ -83,6 +84,36 @@ def test_one_changed_bit_is_found_and_named(folder: Path, tmp_path: Path) -> Non
         target.write_bytes(bytes(data))
         with pytest.raises(InputError, match=f"{path.name} must have SHA-256"):
             verify(changed)
+
+
+def test_changed_byte_of_the_manifest_is_found_or_harmless(folder: Path, tmp_path: Path) -> None:
+    changed = tmp_path / "changed"
+    shutil.copytree(folder, changed)
+    data = (folder / "manifest.json").read_bytes()
+    meant = json.loads(data)
+    for position in range(0, len(data), len(data) // 40):
+        other = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
+        (changed / "manifest.json").write_bytes(other)
+        if _meaning(other) != meant:
+            with pytest.raises(InputError):
+                verify(changed)
+
+
+def _meaning(data: bytes) -> object:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return None
+
+
+def test_annotation_that_differs_from_the_manifest_is_found(folder: Path, tmp_path: Path) -> None:
+    changed = _with_manifest(folder, tmp_path / "annotation", files={})
+    model = onnx.load(changed / "model.onnx")
+    node = next(n for n in model.graph.node if n.op_type == "ApproxConvInteger")
+    next(a for a in node.attribute if a.name == "energy_aj").i += 1
+    onnx.save(model, changed / "model.onnx")
+    with pytest.raises(InputError, match="energy_aj of layer 'stem' must be"):
+        verify(changed)
 
 
 def _with_manifest(folder: Path, target: Path, **changes: object) -> Path:
