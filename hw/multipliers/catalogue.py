@@ -13,13 +13,46 @@ from amaranth.lib.wiring import Component
 
 from ..amaranth_netlist import netlist_from_component
 from ..errors import InputError, did_you_mean, unknown_name
-from . import array, broken_array, truncated
+from . import (
+    array,
+    booth,
+    broken_array,
+    compressors,
+    dadda,
+    drum,
+    iterative_log,
+    lower_or,
+    mitchell,
+    perforated,
+    recursive,
+    roba,
+    truncated,
+    truncated_constant,
+    truncated_variable,
+    wallace,
+)
 from .multiplier import Family, Multiplier, Shape
 
 FAMILIES: Mapping[str, Family] = {
     "array": array.FAMILY,
+    "booth": booth.EXACT,
+    "booth_approximate": booth.APPROXIMATE,
     "broken_array": broken_array.FAMILY,
+    "compressor_momeni": compressors.MOMENI,
+    "compressor_saturating": compressors.SATURATING,
+    "compressor_venkatachalam": compressors.VENKATACHALAM,
+    "dadda": dadda.FAMILY,
+    "drum": drum.FAMILY,
+    "iterative_log": iterative_log.FAMILY,
+    "lower_or": lower_or.FAMILY,
+    "mitchell": mitchell.FAMILY,
+    "perforated": perforated.FAMILY,
+    "recursive": recursive.FAMILY,
+    "roba": roba.FAMILY,
     "truncated": truncated.FAMILY,
+    "truncated_constant": truncated_constant.FAMILY,
+    "truncated_variable": truncated_variable.FAMILY,
+    "wallace": wallace.FAMILY,
 }
 
 _DESIGNS = (
@@ -29,8 +62,25 @@ _DESIGNS = (
         f"broken_array_h{h}_v{v}"
         for h, v in ((1, 5), (1, 6), (2, 5), (2, 6), (2, 7), (3, 7), (3, 8))
     ),
+    *("wallace", "dadda", "booth", "mitchell", "roba"),
+    *(f"truncated_variable_k{k}" for k in (5, 7, 9)),
+    *(f"truncated_constant_k{k}" for k in (7, 9)),
+    *(f"perforated_f{f}_r{r}" for f, r in ((0, 1), (0, 2), (0, 3), (2, 2))),
+    *(f"recursive_d{d}" for d in (2, 4, 7)),
+    *("compressor_momeni_k8", "compressor_venkatachalam_k8", "compressor_venkatachalam_k11"),
+    *("compressor_saturating_k8", "compressor_saturating_k16"),
+    *(f"lower_or_k{k}" for k in (5, 6, 7)),
+    *(f"drum_k{k}" for k in (3, 4, 5, 6)),
+    *(f"iterative_log_i{i}" for i in (0, 1, 2)),
 )
-CATALOGUE: tuple[str, ...] = tuple(f"mul8{sign}_{design}" for sign in "su" for design in _DESIGNS)
+_SIGNED_DESIGNS = (*_DESIGNS, *(f"booth_approximate_c{c}" for c in (4, 6, 8)))
+_UNSIGNED_DESIGNS = (*_DESIGNS, "lower_or_k8", "lower_or_k9")
+"""Unsigned approximate Booth products fall below zero and wrap; signed ORs end at the sign."""
+CATALOGUE: tuple[str, ...] = tuple(
+    f"mul8{sign}_{design}"
+    for sign, designs in (("s", _SIGNED_DESIGNS), ("u", _UNSIGNED_DESIGNS))
+    for design in designs
+)
 """The built-in design points, 8×8 bits, signed and unsigned."""
 
 MIN_WIDTH, MAX_WIDTH = 2, 32
@@ -53,6 +103,8 @@ class MultiplierName:
                 )
         for parameter, value in zip(self.family.parameters, self.parameters, strict=True):
             parameter.check(value, self.shape, self.family.name)
+        if self.family.check is not None:
+            self.family.check(self.shape, self.parameters)
 
     def __str__(self) -> str:
         a_width, b_width = self.shape.a_width, self.shape.b_width

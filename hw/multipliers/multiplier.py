@@ -52,13 +52,19 @@ class Parameter:
 
 @dataclass(frozen=True)
 class Family:
-    """A way to build multipliers; ``component`` takes the parameters in their declared order."""
+    """A way to build multipliers; ``component`` takes the parameters in their declared order.
+
+    ``keeps_zero``: 0·x = x·0 = 0 for all of its members. ``check`` refuses parameters that are each in
+    range but do not go together.
+    """
 
     name: str
     summary: str
     source: str
     parameters: tuple[Parameter, ...]
     component: Callable[[Shape, tuple[int, ...]], Component]
+    keeps_zero: bool = True
+    check: Callable[[Shape, tuple[int, ...]], None] | None = None
 
 
 @dataclass(frozen=True)

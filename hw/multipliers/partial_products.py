@@ -13,7 +13,7 @@ from amaranth.hdl import Module, Signal, Value
 from amaranth.lib.wiring import Component
 
 from .multiplier import MultiplierSignature, Shape
-from .reduction import carry_save_array
+from .reduction import Addition, carry_save_array
 
 Keep = Callable[[int, int], bool]
 """Whether the partial product a_i·b_j is kept, for (i, j)."""
@@ -28,17 +28,18 @@ class PartialProducts:
 
 
 class PartialProductMultiplier(Component):  # type: ignore[misc] # Amaranth has no types
-    """The sum of the kept partial products, by a carry-save array."""
+    """The sum of the kept partial products, by a carry-save array if not told otherwise."""
 
-    def __init__(self, shape: Shape, keep: Keep) -> None:
+    def __init__(self, shape: Shape, keep: Keep, add: Addition = carry_save_array) -> None:
         super().__init__(MultiplierSignature(shape.a_width, shape.b_width))
         self.shape = shape
         self.keep = keep
+        self.add = add
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         products = partial_products(m, self.a, self.b, self.shape, self.keep)
-        total = carry_save_array(m, products.rows, products.constant, self.shape.p_width)
+        total = self.add(m, products.rows, products.constant, self.shape.p_width)
         m.d.comb += [self.p[column].eq(bit) for column, bit in total.items()]
         return m
 
@@ -51,13 +52,17 @@ def partial_products(m: Module, a: Value, b: Value, shape: Shape, keep: Keep) ->
         for i in range(shape.a_width):
             if keep(i, j):
                 row[i + j] = product = Signal(name=f"product_{i}_{j}")
-                negative = shape.signed and (i == shape.a_width - 1) != (j == shape.b_width - 1)
-                if negative:
+                if negative(shape, i, j):
                     both = Signal(name=f"both_{i}_{j}")
                     m.d.comb += [both.eq(a[i] & b[j]), product.eq(~both)]
                 else:
                     m.d.comb += product.eq(a[i] & b[j])
-                products.constant -= negative << (i + j)
+                products.constant -= negative(shape, i, j) << (i + j)
         products.rows.append(row)
     products.constant %= 1 << shape.p_width
     return products
+
+
+def negative(shape: Shape, i: int, j: int) -> bool:
+    """Whether a_i·b_j has a negative weight: exactly one of the two is a sign bit."""
+    return shape.signed and (i == shape.a_width - 1) != (j == shape.b_width - 1)

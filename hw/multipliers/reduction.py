@@ -5,14 +5,18 @@ column is dropped (sums are modulo 2^width). A one of the constant is taken in b
 adder of its column, which then costs no more than without it.
 """
 
+import itertools
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from amaranth.hdl import Module, Signal, Value
 
 from .adders import FullAdder, HalfAdder, HalfAdderPlusOne
 
 Columns = dict[int, list[Value]]
+Rows = Sequence[Mapping[int, Value]]
+Addition = Callable[[Module, Rows, int, int], dict[int, Value]]
+"""The sum of rows and a constant modulo 2^width, as at most one bit a column."""
 
 
 class AdderArray:
@@ -28,6 +32,7 @@ class AdderArray:
 
     def add(self, column: int, bits: Sequence[Value]) -> tuple[Value, Value]:
         """Sum and carry of two or three bits; of two, with the column's one if it has one."""
+        assert len(bits) in (2, 3), bits
         adder: FullAdder | HalfAdder | HalfAdderPlusOne
         if len(bits) == 3:
             adder, kind = FullAdder(), "full_adder"
@@ -53,9 +58,7 @@ class AdderArray:
         return self._placed[column] - 1
 
 
-def carry_save_array(
-    m: Module, rows: Sequence[Mapping[int, Value]], constant: int, width: int
-) -> dict[int, Value]:
+def carry_save_array(m: Module, rows: Rows, constant: int, width: int) -> dict[int, Value]:
     """The sum of rows and constant by column: a row of adders a row, then one ripple of carries.
 
     The classical array multiplier: n(n - 2) full adders and n half adders for n rows of n bits.
@@ -79,6 +82,78 @@ def _add_row(adders: AdderArray, columns: Columns, row: Mapping[int, Value]) -> 
         else:
             after[column] += bits
     return after
+
+
+def dadda_tree(m: Module, rows: Rows, constant: int, width: int) -> dict[int, Value]:
+    """Columns brought below each of Dadda's heights in turn with as few adders as that takes."""
+    return dadda_sum(AdderArray(m, constant), by_column(rows), width)
+
+
+def dadda_sum(adders: AdderArray, columns: Columns, width: int) -> dict[int, Value]:
+    """``dadda_tree`` of columns: heights … 13, 9, 6, 4, 3, 2, then one ripple of carries."""
+    tallest = max(map(len, columns.values()), default=0)
+    for height in reversed(list(itertools.takewhile(lambda h: h < tallest, _dadda_heights()))):
+        columns = _lowered(adders, columns, height, width)
+    return ripple(adders, columns, width)
+
+
+def _dadda_heights() -> "itertools.accumulate[int]":
+    """2, 3, 4, 6, 9, 13, …: each half as much again as the one before, rounded down."""
+    return itertools.accumulate(itertools.repeat(2), lambda height, _: height * 3 // 2)
+
+
+def _lowered(adders: AdderArray, columns: Columns, height: int, width: int) -> Columns:
+    """At most ``height`` bits a column; a half adder where one bit is too many."""
+    after: Columns = defaultdict(list)
+    for column in range(width):
+        bits = [*columns.get(column, []), *after[column]]
+        while len(bits) > height:
+            taken = 2 if len(bits) == height + 1 else 3
+            total, carry = adders.add(column, bits[:taken])
+            bits = [*bits[taken:], total]
+            after[column + 1].append(carry)
+        after[column] = bits
+    return after
+
+
+def wallace_tree(m: Module, rows: Rows, constant: int, width: int) -> dict[int, Value]:
+    """In every stage, threes of each column into full adders and a remaining pair into a half
+    adder, until no column has more than two bits; then one ripple of carries."""
+    adders = AdderArray(m, constant)
+    columns = by_column(rows)
+    while max(map(len, columns.values()), default=0) > 2:
+        columns = _wallace_stage(adders, columns, width)
+    return ripple(adders, columns, width)
+
+
+def _wallace_stage(adders: AdderArray, columns: Columns, width: int) -> Columns:
+    after: Columns = defaultdict(list)
+    for column in range(width):
+        bits = columns.get(column, [])
+        for group in (bits[start : start + 3] for start in range(0, len(bits), 3)):
+            if len(group) == 1:
+                after[column] += group
+                continue
+            total, carry = adders.add(column, group)
+            after[column].append(total)
+            after[column + 1].append(carry)
+    return after
+
+
+def by_column(rows: Rows) -> Columns:
+    """The bits of each column, in the order of the rows."""
+    columns: Columns = defaultdict(list)
+    for row in rows:
+        for column, bit in row.items():
+            columns[column].append(bit)
+    return columns
+
+
+def place_bits(columns: Columns, lowest: int, bits: Sequence[Value | int]) -> None:
+    """Put a number's bits into columns from ``lowest`` on; constant zeros are left out."""
+    for column, bit in enumerate(bits, lowest):
+        if not (isinstance(bit, int) and bit == 0):
+            columns.setdefault(column, []).append(bit)
 
 
 def ripple(adders: AdderArray, columns: Columns, width: int) -> dict[int, Value]:

@@ -27,9 +27,17 @@ from hw.simulation import all_nets, unpacked
 LIBRARY = default_library()
 
 
+LEAVING_OUT = [
+    name
+    for name in CATALOGUE
+    if parse_multiplier_name(name).family.name in ("array", "truncated", "broken_array")
+]
+"""Designs that are nothing but fewer partial products in the same array."""
+
+
 @pytest.fixture(scope="module")
 def costs() -> dict[str, Cost]:
-    return {name: multiplier_cost(build_multiplier(name)) for name in CATALOGUE}
+    return {name: multiplier_cost(build_multiplier(name)) for name in LEAVING_OUT}
 
 
 def inverter_chain() -> Netlist:
@@ -145,13 +153,13 @@ def test_bad_clock() -> None:
 def test_more_left_out_never_costs_more(costs: dict[str, Cost]) -> None:
     """Of two designs of one sign, the one that keeps fewer products has no more energy or area."""
     kept = {}
-    for name in CATALOGUE:
+    for name in LEAVING_OUT:
         parsed = parse_multiplier_name(name)
         parameters = dict(parsed.named_parameters())
         rows, columns = parameters.get("h", 0), parameters.get("v", parameters.get("k", 0))
         pairs = itertools.product(range(8), repeat=2)
         kept[name] = {(i, j) for i, j in pairs if j >= rows and i + j >= columns}
-    for more, less in itertools.permutations(CATALOGUE, 2):
+    for more, less in itertools.permutations(LEAVING_OUT, 2):
         if more[:5] == less[:5] and kept[less] < kept[more]:
             assert costs[less].energy_fj < costs[more].energy_fj, (less, more)
             assert costs[less].area_um2 < costs[more].area_um2, (less, more)
