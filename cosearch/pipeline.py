@@ -62,7 +62,10 @@ def _perform(run: RunFolder, stage: Stage, heading: str, progress: Progress) -> 
     module = importlib.import_module(f"cosearch.stages.{stage.name}")
     if stage.name != "report":
         _use_threads(run.config.threads)
-    module.run(run, progress)
+    try:
+        module.run(run, progress)
+    finally:
+        progress.close()
     run.finish(stage.name, time.perf_counter() - start)
 
 

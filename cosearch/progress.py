@@ -91,11 +91,17 @@ class Progress:
         self._open_loops += 1
         return self._bars
 
-    def _close_bars(self) -> None:
-        self._open_loops -= 1
-        if self._open_loops == 0 and self._bars is not None:
+    def close(self) -> None:
+        """Take bars away that an error or an interruption left."""
+        self._open_loops = 0
+        if self._bars is not None:
             self._bars.stop()
             self._bars = None
+
+    def _close_bars(self) -> None:
+        self._open_loops -= 1
+        if self._open_loops <= 0:
+            self.close()
 
     def _console(self) -> "rich.console.Console":
         from rich.console import Console

@@ -1,6 +1,7 @@
 """Progress: plain lines without a terminal, bars with one, and the items themselves untouched."""
 
 import io
+import time
 
 import pytest
 
@@ -55,3 +56,14 @@ def test_a_loop_that_is_left_closes_its_bar() -> None:
     next(loop)
     loop.close()  # type: ignore[attr-defined]
     assert list(progress.track(range(2), "again")) == [0, 1]
+
+
+def test_bars_are_gone_after_an_interruption() -> None:
+    stream = Terminal()
+    progress = Progress(stream)
+    loop = iter(progress.track(range(3), "steps"))
+    next(loop)
+    progress.close()
+    shown = len(stream.getvalue())
+    time.sleep(0.3)
+    assert len(stream.getvalue()) == shown
