@@ -11,7 +11,8 @@ from pathlib import Path
 
 from .amaranth_netlist import TO_GATES
 from .errors import InputError
-from .netlist import FALSE, GATE_KINDS, TRUE, Gate, Netlist, Port
+from .liberty import CellLibrary
+from .netlist import FALSE, GATE_KINDS, TRUE, Gate, GateKind, Netlist, Port
 from .yosys import run_yosys
 from .yosys_json import netlist_from_json, port_names
 
@@ -62,23 +63,54 @@ def verilog(netlist: Netlist, module: str | None = None, header: str = "") -> st
     return "\n".join(lines) + "\n"
 
 
-def read_verilog(path: str | os.PathLike[str], top: str) -> Netlist:
-    """Module ``top`` of a Verilog file as gates; ports as declared. Yosys is the reader."""
+def read_verilog(
+    path: str | os.PathLike[str], top: str, cells: CellLibrary | None = None
+) -> Netlist:
+    """Module ``top`` of a Verilog file as gates; ports as declared. Yosys is the reader.
+
+    Instances of the cells of a library, where one is given, become gates with their functions.
+    """
     if not re.fullmatch(r"[A-Za-z_]\w*", top):
         raise InputError(f"top module must be a Verilog name, not {top!r}")
     try:
         text = Path(path).read_bytes()
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{path} must be a Verilog file, but there is no such file") from None
+    models = "".join(cell_model(kind) for kind in (cells.kinds if cells else {}).values())
     commands = (
-        "read_verilog top.v",
+        "read_verilog cells.v",
+        "read_verilog -overwrite top.v",
         f"hierarchy -check -top {top}",
         *TO_GATES,
         "write_json top.json",
     )
-    result = run_yosys(commands, {"top.v": text}, "top.json", what=f"module {top} of {path}")
+    result = run_yosys(
+        commands, {"top.v": text, "cells.v": models}, "top.json", what=f"module {top} of {path}"
+    )
     inputs, outputs = (port_names(result, top, way) for way in ("input", "output"))
     return netlist_from_json(result, top, top, inputs, outputs)
+
+
+def cell_model(kind: GateKind) -> str:
+    """A Verilog module that computes what the cell does: parities as such, else as minterms."""
+    ports = [f"input {pin}" for pin in kind.inputs] + [f"output {pin}" for pin in kind.outputs]
+    lines = [f"module {kind.name} ({', '.join(ports)});"]
+    for output, table in zip(kind.outputs, kind.tables, strict=True):
+        lines.append(f"  assign {output} = {_function(kind.inputs, table)};")
+    return "\n".join([*lines, "endmodule"]) + "\n"
+
+
+def _function(inputs: tuple[str, ...], table: int) -> str:
+    states = range(1 << len(inputs))
+    parity = sum(1 << state for state in states if state.bit_count() & 1)
+    if table in (parity, parity ^ ((1 << len(states)) - 1)):
+        return ("" if table == parity else "~") + f"({' ^ '.join(inputs)})"
+    terms = [
+        "(" + " & ".join(p if state >> i & 1 else f"~{p}" for i, p in enumerate(inputs)) + ")"
+        for state in states
+        if table >> state & 1
+    ]
+    return " | ".join(terms) or "1'b0"
 
 
 def _references(netlist: Netlist) -> dict[int, str]:
