@@ -82,16 +82,16 @@ class Multipliers(Section):
     candidates: tuple[str, ...] = _setting(
         (
             EXACT_MULTIPLIER,
-            "mul8s_truncated_k4",
-            "mul8s_truncated_k6",
+            "mul8s_truncated_k5",
             "mul8s_truncated_k7",
-            "mul8s_broken_array_h1_v5",
+            "mul8s_truncated_k8",
+            "mul8s_truncated_k9",
             "mul8s_broken_array_h2_v7",
         ),
         "signed 8-bit multipliers that are searched over; the first is the exact one",
     )
     built_also: tuple[str, ...] = _setting(
-        ("mul8u_array", "mul8u_truncated_k6", "mul8u_broken_array_h2_v6"),
+        ("mul8u_array", "mul8u_truncated_k7", "mul8u_broken_array_h2_v7"),
         "multipliers that are built and characterised, too",
     )
 
@@ -142,10 +142,10 @@ class Search(Section):
     """The search: alphas and betas on the validation split, weights on the training split."""
 
     strategy: str = _setting("darts", "how alphas and betas move", choices=STRATEGIES)
-    epochs: int = _setting(12, "passes over the training split", minimum=1, maximum=100_000)
+    epochs: int = _setting(15, "passes over the training split", minimum=1, maximum=100_000)
     batch_size: int = _setting(64, "images of a step", unit="images", minimum=2, maximum=65_536)
     energy_weight: float = _setting(
-        0.5,
+        0.1,
         "lambda: loss = cross-entropy + lambda * energy relative to exact int8",
         minimum=0.0,
         maximum=1e6,
@@ -155,10 +155,13 @@ class Search(Section):
     momentum: float = _setting(0.9, "of the weights' SGD", minimum=0.0, below=1.0)
     weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
     gradient_clip: float = _setting(5.0, "largest norm of the weights' gradient", above=0.0)
-    alpha_learning_rate: float = _setting(0.003, "of alphas and betas (Adam)", above=0.0)
+    alpha_learning_rate: float = _setting(0.05, "of alphas and betas (Adam)", above=0.0)
     alpha_weight_decay: float = _setting(1e-3, "of alphas; betas have none", minimum=0.0)
-    warmup_epochs: int = _setting(
-        2, "epochs at the start in which alphas and betas rest; fewer than epochs", minimum=0
+    warmup_share: float = _setting(
+        0.2,
+        "share of the epochs, at the start, in which alphas and betas rest",
+        minimum=0.0,
+        below=1.0,
     )
 
     def __post_init__(self) -> None:
@@ -167,11 +170,6 @@ class Search(Section):
             raise InputError(
                 "search.weight_learning_rate_min must be at most search.weight_learning_rate "
                 f"({self.weight_learning_rate}), not {self.weight_learning_rate_min}"
-            )
-        if self.warmup_epochs >= self.epochs:
-            raise InputError(
-                f"search.warmup_epochs must be less than search.epochs ({self.epochs}), "
-                f"not {self.warmup_epochs}"
             )
 
 

@@ -123,7 +123,7 @@ class Search:
                 self.optimisers,
                 train,
                 validation,
-                warming_up=self.epoch < settings.warmup_epochs,
+                warming_up=self.epoch < settings.warmup_share * settings.epochs,
             )
             for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}")
         ]

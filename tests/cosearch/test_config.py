@@ -70,8 +70,10 @@ def test_overrides_are_read_as_the_type_of_their_key() -> None:
 
 def test_overrides_take_effect_at_once() -> None:
     """Warm-up and epochs are valid together only, in whatever order they are given."""
-    config = load_config(None, ["search.warmup_epochs=40", "search.epochs=50"])
-    assert (config.search.warmup_epochs, config.search.epochs) == (40, 50)
+    config = load_config(
+        None, ["search.weight_learning_rate_min=0.5", "search.weight_learning_rate=0.6"]
+    )
+    assert config.search.weight_learning_rate_min == 0.5
 
 
 def test_an_override_wins_over_the_file(tmp_path: Path) -> None:
@@ -193,8 +195,8 @@ WRONG_TABLES = {
         "multipliers.built_also must name multipliers beside the candidates, not 'mul8s_array'",
     ),
     "warm-up too long": (
-        {"search": {"epochs": 2, "warmup_epochs": 2}},
-        "search.warmup_epochs must be less than search.epochs (2), not 2",
+        {"search": {"warmup_share": 1.0}},
+        "search.warmup_share must be at least 0 and less than 1, not 1.0",
     ),
     "rate that rises": (
         {"search": {"weight_learning_rate": 0.01, "weight_learning_rate_min": 0.1}},

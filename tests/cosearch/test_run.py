@@ -21,7 +21,6 @@ SMALL = (
     'multipliers.candidates=["mul8s_array", "mul8s_truncated_k7", "mul8s_broken_array_h2_v7"]',
     "multipliers.built_also=[]",
     "search.epochs=3",
-    "search.warmup_epochs=1",
     "search.alpha_learning_rate=0.1",
     "train.epochs=3",
 )
@@ -179,7 +178,7 @@ def test_truncated_file_is_one_line_and_left_alone(half: Path, file: str, messag
 
 def test_checkpoint_of_another_configuration_is_refused(half: Path) -> None:
     text = (half / "config.toml").read_text()
-    (half / "config.toml").write_text(text.replace("energy_weight = 0.5", "energy_weight = 0.4"))
+    (half / "config.toml").write_text(text.replace("energy_weight = 0.1", "energy_weight = 0.4"))
     code, _, err = ended("search", "run", cwd=half.parent)
     assert code == 2 and "must be a checkpoint of this configuration, not of another" in err
 
