@@ -42,7 +42,7 @@ def synthesise(netlist: Netlist, library: CellLibrary) -> Netlist:
     adders = [adder for adder in (full, half) if adder is not None]
     files = {
         "source.v": verilog(_anonymous(netlist), module="top"),
-        "boxes.v": "".join(_black_box(adder.cell.kind) for adder in adders),
+        "boxes.v": "".join(black_box(adder.cell.kind) for adder in adders),
         "adders.v": "" if full is None else _adder_map(full, half),
         "cells.lib": library.text,
     }
@@ -154,7 +154,7 @@ def _instance(adder: AdderCell, operands: tuple[str, ...]) -> str:
     )
 
 
-def _black_box(kind: GateKind) -> str:
+def black_box(kind: GateKind) -> str:
     ports = [f"input {pin}" for pin in kind.inputs] + [f"output {pin}" for pin in kind.outputs]
     return f"(* blackbox *) module {kind.name} ({', '.join(ports)}); endmodule\n"
 

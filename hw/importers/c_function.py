@@ -1,8 +1,8 @@
 """A C function in the style of EvoApproxLib, as gates: parsed and unrolled, never compiled or run.
 
 Compiling would run a stranger's program on this machine, need a compiler, and give a table only.
-Read symbolically, each integer is 64 nets (two's complement, sign-extended), each operator the gates
-of its bits, constants folded: the same circuit that the file describes, so that it has a cost too.
+Read symbolically, each integer is 64 nets (two's complement, sign-extended), each operator the
+gates of its bits, constants folded: the circuit that the file describes, so that it has a cost too.
 
 What is read: one function of two integers, declarations, assignments (also ``|= ^= &= += -=``),
 ``return``; operators ``~ ! & | ^ << >> + - *`` (shifts by constants), conversions, integer
