@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from amaranth.lib.wiring import Component
 
@@ -32,6 +33,7 @@ from . import (
     wallace,
 )
 from .multiplier import Family, Multiplier, Shape
+from .saved import find_multiplier, parse_saved_name
 
 FAMILIES: Mapping[str, Family] = {
     "array": array.FAMILY,
@@ -83,6 +85,9 @@ CATALOGUE: tuple[str, ...] = tuple(
 )
 """The built-in design points, 8×8 bits, signed and unsigned."""
 
+CIRCUITS = Path("circuits")
+"""Where saved circuits are looked for if not told otherwise, in the working folder."""
+
 MIN_WIDTH, MAX_WIDTH = 2, 32
 _NAME = re.compile(r"mul(\d+)(?:x(\d+))?([su])_([a-z]+(?:_[a-z]{2,})*)((?:_[a-z]\d+)*)")
 
@@ -123,6 +128,12 @@ class MultiplierName:
         return self.family.component(self.shape, self.parameters)
 
 
+def multiplier_shape(name: str) -> Shape:
+    """Widths and sign that a name says: of a family's multiplier or of a saved circuit."""
+    saved = parse_saved_name(name)
+    return parse_multiplier_name(name).shape if saved is None else saved.shape
+
+
 def parse_multiplier_name(name: str) -> MultiplierName:
     """What ``name`` says, nothing built; ``InputError`` for what no family knows or allows."""
     match = _NAME.fullmatch(name)
@@ -143,8 +154,13 @@ def parse_multiplier_name(name: str) -> MultiplierName:
 
 
 @cache
-def build_multiplier(name: str) -> Multiplier:
-    """The multiplier of that name, its netlist built from gates."""
+def build_multiplier(name: str, circuits: Path = CIRCUITS) -> Multiplier:
+    """The multiplier of that name, its netlist built from gates.
+
+    A saved circuit (``saved.py``: its name ends in its digest) is read from folder ``circuits``.
+    """
+    if parse_saved_name(name) is not None:
+        return find_multiplier(name, circuits)
     parsed = parse_multiplier_name(name)
     return Multiplier(
         name=name,

@@ -54,8 +54,8 @@ class Parameter:
 class Family:
     """A way to build multipliers; ``component`` takes the parameters in their declared order.
 
-    ``keeps_zero``: 0·x = x·0 = 0 for all of its members. ``check`` refuses parameters that are each in
-    range but do not go together.
+    ``keeps_zero``: 0·x = x·0 = 0 for all of its members. ``check`` refuses parameters each of which
+    is in range but that do not go together.
     """
 
     name: str
