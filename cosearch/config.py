@@ -94,6 +94,9 @@ class Multipliers(Section):
         ("mul8u_array", "mul8u_truncated_k7", "mul8u_broken_array_h2_v7"),
         "multipliers that are built and characterised, too",
     )
+    circuits: str = _setting(
+        "circuits", "folder of the circuits that `cosearch lut evolve` wrote, named by their digest"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -294,10 +297,10 @@ def config_from_table(table: Mapping[str, Any]) -> Config:
 
 def check_multipliers(config: Config) -> None:
     """``InputError`` unless ``hw`` knows every multiplier and every candidate is signed 8×8."""
-    from hw.multipliers import parse_multiplier_name  # Amaranth: not for `cosearch --help`
+    from hw.multipliers import multiplier_shape  # Amaranth: not for `cosearch --help`
 
     for name in config.multipliers.candidates + config.multipliers.built_also:
-        shape = parse_multiplier_name(name).shape
+        shape = multiplier_shape(name)
         if (shape.a_width, shape.b_width) != (8, 8):
             raise InputError(
                 "multipliers must have operands of 8 bits, "

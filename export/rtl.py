@@ -18,7 +18,11 @@ def multiplier_verilog(entry: LibraryEntry) -> str:
     """
     from hw import build_multiplier, verilog
 
-    multiplier = build_multiplier(entry.name)
+    multiplier = (
+        build_multiplier(entry.name)
+        if entry.circuit is None
+        else build_multiplier(entry.name, entry.circuit.parent)
+    )
     if LUT.of(multiplier).digest != entry.digest:
         raise InputError(
             f"multiplier {entry.name!r} must have the table of digest {entry.digest}, "

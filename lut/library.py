@@ -5,7 +5,7 @@ A saved library is all that a search needs: no gate-level tool is imported to lo
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,16 @@ STORED_RANK_LIMIT = 64
 
 @dataclass(frozen=True)
 class LibraryEntry:
-    """One multiplier: its LUT (which knows its factors where the rank is low) and its figures."""
+    """One multiplier: its LUT (which knows its factors where the rank is low) and its figures.
+
+    ``circuit`` is the file of a circuit that no family describes (hw/multipliers/saved.py).
+    """
 
     lut: LUT
     family: str
     cost: Cost
     metrics: ErrorMetrics
+    circuit: Path | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -78,19 +82,30 @@ class MultiplierLibrary:
         *,
         cells: Path | None = None,
         clock_mhz: float = 500.0,
+        circuits: Path = Path("circuits"),
         progress: Callable[[Sequence[str]], Iterator[str]] = iter,
     ) -> "MultiplierLibrary":
-        """Build, simulate, synthesise and measure each multiplier; `progress` wraps the names."""
+        """Build, simulate, synthesise and measure each multiplier; `progress` wraps the names.
+
+        Names of saved circuits are looked up in folder `circuits`.
+        """
         from hw.liberty import default_library, read_liberty
 
         library = default_library() if cells is None else read_liberty(cells)
-        entries = tuple(_entry(name, library, clock_mhz) for name in progress(list(names)))
+        entries = tuple(
+            _entry(name, library, clock_mhz, circuits) for name in progress(list(names))
+        )
         return cls(entries, library.name, clock_mhz)
 
     def save(self, folder: Path) -> None:
-        """Write ``<name>.npz`` for each multiplier, then the index that makes them a library."""
+        """Write ``<name>.npz`` for each multiplier, then the index that makes them a library.
+
+        Circuits that no family describes are copied: the folder holds all that the library needs.
+        """
         for entry in self.entries:
             write_bytes(folder / f"{entry.name}.npz", _archive(entry.lut))
+            if entry.circuit is not None:
+                write_bytes(folder / f"{entry.name}.json", entry.circuit.read_bytes())
         write_json(
             folder / INDEX,
             {
@@ -122,14 +137,15 @@ class MultiplierLibrary:
             ) from None
 
 
-def _entry(name: str, library: Any, clock_mhz: float) -> LibraryEntry:
+def _entry(name: str, library: Any, clock_mhz: float, circuits: Path) -> LibraryEntry:
     from hw.costs import multiplier_cost
-    from hw.multipliers import build_multiplier
+    from hw.multipliers import build_multiplier, parse_saved_name
 
-    multiplier = build_multiplier(name)
+    multiplier = build_multiplier(name, circuits)
+    circuit = None if parse_saved_name(name) is None else circuits / f"{name}.json"
     lut = LUT.of(multiplier)
     cost = multiplier_cost(multiplier, library, clock_mhz=clock_mhz)
-    return LibraryEntry(lut, multiplier.family, cost, error_metrics(lut))
+    return LibraryEntry(lut, multiplier.family, cost, error_metrics(lut), circuit)
 
 
 def _archive(lut: LUT) -> bytes:
@@ -151,7 +167,7 @@ def _to_json(entry: LibraryEntry) -> dict[str, Any]:
         "rank": entry.lut.rank,
         "metrics": entry.metrics.to_json(),
         "cost": entry.cost.to_json(),
-    }
+    } | ({} if entry.circuit is None else {"circuit": f"{entry.name}.json"})
 
 
 def _from_json(folder: Path, item: dict[str, Any]) -> LibraryEntry:
@@ -170,7 +186,11 @@ def _from_json(folder: Path, item: dict[str, Any]) -> LibraryEntry:
     else:
         lut.__dict__["rank"] = int(item["rank"])
     return LibraryEntry(
-        lut, str(item["family"]), Cost.from_json(item["cost"]), ErrorMetrics(**item["metrics"])
+        lut,
+        str(item["family"]),
+        Cost.from_json(item["cost"]),
+        ErrorMetrics(**item["metrics"]),
+        folder / f"{name}.json" if "circuit" in item else None,
     )
 
 

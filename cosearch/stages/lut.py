@@ -14,6 +14,7 @@ def run(run: RunFolder, progress: Progress) -> None:
         [*config.multipliers.candidates, *config.multipliers.built_also],
         cells=Path(config.hardware.cells) if config.hardware.cells else None,
         clock_mhz=config.hardware.clock_mhz,
+        circuits=Path(config.multipliers.circuits),
         progress=lambda names: progress.track(names, "multipliers"),
     )
     library.save(run.luts)

@@ -6,8 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from export.rtl import multiplier_verilog
+from hw import build_multiplier
 from hw.errors import InputError
-from lut import MultiplierLibrary
+from hw.multipliers import named_by_digest, save_multiplier
+from lut import LUT, MultiplierLibrary
 
 NAMES = ["mul8s_array", "mul8s_truncated_k7", "mul8u_broken_array_h2_v6"]
 
@@ -39,6 +42,24 @@ def test_figures_are_in_order(built: MultiplierLibrary) -> None:
     assert truncated.metrics.wce == sum(
         2 ** (i + j) for i in range(8) for j in range(8) if i + j < 7
     )
+
+
+def test_evolved_circuit_is_kept_with_the_library(tmp_path: Path) -> None:
+    """It is found by name in a folder, copied into the library's, and exported from there."""
+    multiplier = named_by_digest(
+        "evolved", build_multiplier("mul8s_truncated_k6").netlist, True, "x"
+    )
+    circuits = tmp_path / "circuits"
+    save_multiplier(multiplier, circuits)
+    MultiplierLibrary.build([multiplier.name], circuits=circuits).save(tmp_path / "luts")
+    (circuits / f"{multiplier.name}.json").unlink()
+    build_multiplier.cache_clear()
+    entry = MultiplierLibrary.load(tmp_path / "luts")[multiplier.name]
+    assert entry.family == "evolved"
+    assert entry.digest == LUT.of(build_multiplier("mul8s_truncated_k6")).digest
+    assert f"module {multiplier.name}(a, b, p);" in multiplier_verilog(entry)
+    with pytest.raises(InputError, match="must lie in"):
+        MultiplierLibrary.build([multiplier.name], circuits=circuits)
 
 
 def test_unknown_multiplier(built: MultiplierLibrary) -> None:
