@@ -61,20 +61,22 @@ class Search:
                 weight_decay=settings.weight_decay,
             ),
             torch.optim.Adam(
-                # No decay for betas: their gradients are far smaller than alphas', and Adam's
-                # decay, which is added to the gradient, would hold them at zero.
-                [
-                    {
-                        "params": self.supernet.alpha_parameters(),
-                        "weight_decay": settings.alpha_weight_decay,
-                    },
-                    {"params": self.supernet.beta_parameters()},
-                ],
-                settings.alpha_learning_rate,
-                betas=(0.5, 0.999),
+                self._architecture_groups(), settings.alpha_learning_rate, betas=(0.5, 0.999)
             ),
             settings.gradient_clip,
         )
+
+    def _architecture_groups(self) -> list[dict[str, Any]]:
+        """Alphas with decay, betas without.
+
+        Gradients of betas are far smaller; Adam's decay, which is added to the gradient, would
+        hold them at zero.
+        """
+        decay = self.settings.alpha_weight_decay
+        return [
+            {"params": self.supernet.alpha_parameters(), "weight_decay": decay},
+            {"params": self.supernet.beta_parameters(), "weight_decay": 0.0},
+        ]
 
     def run(self, folder: RunFolder, progress: Progress) -> Genotype:
         """Search to the last epoch, from the checkpoint in `folder` where there is one."""

@@ -6,9 +6,9 @@ from .factors import Factors as Factors
 from .factors import JointBasis as JointBasis
 from .factors import factorize as factorize
 from .factors import joint_basis as joint_basis
-from .functional import ConvGeometry as ConvGeometry
 from .functional import approx_conv2d as approx_conv2d
 from .functional import approx_linear as approx_linear
+from .geometry import ConvGeometry as ConvGeometry
 from .layers import ApproxConv2d as ApproxConv2d
 from .layers import ApproxLinear as ApproxLinear
 from .layers import Candidates as Candidates

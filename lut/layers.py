@@ -18,13 +18,8 @@ from torch.nn import functional
 from hw.errors import InputError
 
 from .factors import JointBasis, joint_basis
-from .functional import (
-    FP32_EXACT,
-    ConvGeometry,
-    exact_convolutions,
-    factor_planes,
-    weight_planes,
-)
+from .geometry import ConvGeometry
+from .planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
 from .quantisation import ActivationQuantiser, quantise, weight_scales
 from .table import LUT
 

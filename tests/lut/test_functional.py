@@ -9,6 +9,8 @@ from torch import Tensor
 
 from hw.errors import InputError
 from lut import LUT, approx_conv2d, approx_linear
+from lut.backends import BACKENDS
+from lut.backends.int8 import byte_planes
 
 from .tables import random_table, truncated
 
@@ -66,7 +68,7 @@ def _operands(shape: dict[str, object], lut: LUT, seed: int = 0) -> tuple[Tensor
     return x.view(torch.int8) if lut.a_signed else x, w.view(torch.int8) if lut.b_signed else w
 
 
-@pytest.mark.parametrize("backend", [None, "factorised", "table"])
+@pytest.mark.parametrize("backend", [None, *BACKENDS])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize(
     "lut", LUTS, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}{lut.b_signed:d}"
@@ -80,7 +82,7 @@ def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str | None) -> None
     assert np.array_equal(result.numpy(), naive(x, w, lut, zero_point, **settings))
 
 
-@pytest.mark.parametrize("backend", ["factorised", "table"])
+@pytest.mark.parametrize("backend", [*BACKENDS])
 def test_every_operand_pair(backend: str) -> None:
     patterns = torch.arange(256, dtype=torch.uint8).view(torch.int8)
     for lut in (truncated(7), random_table(4)):
@@ -95,17 +97,17 @@ def test_all_maximum_operands_where_fp32_stops_being_exact() -> None:
     w = torch.full((2, channels, 3, 3), 255, dtype=torch.uint8)
     expected = channels * 9 * 255 * 255
     assert expected > 1 << 24
-    assert approx_conv2d(x, w, lut, backend="factorised").eq(expected).all()
-    grouped = approx_conv2d(x, w[:, :288], lut, groups=2, backend="factorised")
+    assert approx_conv2d(x, w, lut, backend="float32").eq(expected).all()
+    grouped = approx_conv2d(x, w[:, :288], lut, groups=2, backend="float32")
     assert grouped.eq(expected // 2).all()
 
 
 def test_table_of_high_rank_takes_the_table_backend() -> None:
-    lut = random_table(60, seed=3)
+    lut = random_table(70, seed=3)
     x, w = _operands(SHAPES["plain"], lut)
     assert np.array_equal(approx_conv2d(x, w, lut).numpy(), naive(x, w, lut, 0))
-    with pytest.raises(InputError, match="backend 'factorised' must be exact, not of rank 60"):
-        approx_conv2d(x, w, lut, backend="factorised")
+    with pytest.raises(InputError, match="backend 'float32' must be of rank at most 64, not 70"):
+        approx_conv2d(x, w, lut, backend="float32")
 
 
 def test_wrong_operands() -> None:
@@ -119,3 +121,37 @@ def test_wrong_operands() -> None:
         approx_conv2d(x, w, lut, groups=2)
     with pytest.raises(InputError, match="did you mean 'table'"):
         approx_conv2d(x, w, lut, backend="tabel")
+
+
+def test_precision_settings_of_the_user_change_nothing() -> None:
+    lut = random_table(2, magnitude=30)
+    x, w = _operands(SHAPES["plain"], lut)
+    expected = naive(x, w, lut, 0)
+    torch.set_float32_matmul_precision("medium")
+    torch.backends.mkldnn.conv.fp32_precision = "bf16"  # type: ignore[attr-defined]
+    try:
+        assert np.array_equal(approx_conv2d(x, w, lut, backend="float32").numpy(), expected)
+        assert torch.backends.mkldnn.conv.fp32_precision == "bf16"  # type: ignore[attr-defined]
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.mkldnn.conv.fp32_precision = "none"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("magnitude", [1, 12, 150, 3000])
+def test_byte_planes_are_the_table(magnitude: int) -> None:
+    lut = random_table(2, magnitude=magnitude)
+    planes = byte_planes(lut)
+    if planes is not None:
+        u, v = planes.u.numpy().astype(int) - 128, planes.v.numpy().astype(int)
+        assert np.array_equal(u @ v.T, lut.table)
+    assert planes is not None or magnitude == 3000
+
+
+def test_narrow_operands() -> None:
+    table = np.outer(np.arange(16), np.arange(-8, 8)[np.r_[8:16, 0:8]])
+    lut = LUT(table, b_signed=True, name="4x4")
+    x = torch.randint(0, 16, (1, 2, 5, 5)).to(torch.uint8)
+    w = torch.randint(-8, 8, (3, 2, 3, 3)).to(torch.int8)
+    exact = torch.nn.functional.conv2d(x.double(), w.double())
+    for backend in [None, *BACKENDS]:
+        assert torch.equal(approx_conv2d(x, w, lut, backend=backend).double(), exact)

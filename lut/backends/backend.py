@@ -1,0 +1,46 @@
+"""What a backend is: a way to compute the integer convolution, and when it may be used."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from ..geometry import ConvGeometry
+from ..table import LUT
+
+__all__ = ["Backend", "Problem"]
+
+
+@dataclass(frozen=True, eq=False)
+class Problem:
+    """One convolution: x uint8 (N, C, H, W), padding added, w uint8 (O, C / groups, kH, kW).
+
+    Both are bit patterns. `geometry` has no padding.
+    """
+
+    x: Tensor
+    w: Tensor
+    lut: LUT
+    geometry: ConvGeometry
+
+    @property
+    def taps(self) -> int:
+        return self.w.shape[2] * self.w.shape[3]
+
+    @property
+    def output_shape(self) -> tuple[int, int, int, int]:
+        height, width = self.geometry.output_size(self.x.shape, self.w.shape)
+        return self.x.shape[0], self.w.shape[0], height, width
+
+
+class Backend(Protocol):
+    """One file of this package each; all that are not refused give the same integers."""
+
+    def refusal(self, problem: Problem) -> str | None:
+        """Why this backend cannot be exact, or not be run, for `problem`; None if it can."""
+
+    def cost(self, problem: Problem) -> float:
+        """Expected time for a multiplication, relative to torch's fp32 convolution."""
+
+    def accumulators(self, problem: Problem) -> Tensor:
+        """int32 (N, O, H', W')."""

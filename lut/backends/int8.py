@@ -1,0 +1,192 @@
+"""Factorised, in the processor's int8 units: planes of 8-bit integers, int32 sums, through oneDNN.
+
+oneDNN multiplies uint8 by int8. Activation planes are stored with a zero point of 128, which it
+takes out exactly. Factors beyond 8 bits are divided among several planes. Some processors' int8
+sums saturate at 16 bits: whether this one's are exact is tried once, with the largest operands,
+before the backend is used. Results pass through fp32, so blocks of channels keep the sums below
+2**24.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..factors import Factors
+from ..geometry import ConvGeometry
+from ..planes import FP32_EXACT, weight_planes
+from ..table import LUT
+from .backend import Problem
+
+__all__ = ["Int8", "int8_units_are_exact"]
+
+ZERO_POINT = 128
+LIMIT = 127
+RANK_LIMIT = 64
+PLANE_LIMIT = 96
+
+
+@dataclass(frozen=True, eq=False)
+class BytePlanes:
+    """``(u - 128) @ v.T`` is the table: u uint8 (256, planes), v int8 (256, planes)."""
+
+    u: Tensor
+    v: Tensor
+
+
+class Int8:
+    """CPU with exact int8 sums; tables that at most `PLANE_LIMIT` planes of 8 bits make up."""
+
+    def refusal(self, problem: Problem) -> str | None:
+        if problem.x.device.type != "cpu":
+            return f"on a CPU, not on {problem.x.device.type}"
+        if not int8_units_are_exact():
+            return "on a processor with exact int8 sums, not on this one"
+        if problem.lut.rank > RANK_LIMIT or byte_planes(problem.lut) is None:
+            return f"of at most {PLANE_LIMIT} planes of 8 bits, not of rank {problem.lut.rank}"
+        if problem.taps * int(np.abs(problem.lut.table).max()) >= FP32_EXACT:
+            return f"exact for sums over {problem.taps} taps, not inexact"
+        return None
+
+    def cost(self, problem: Problem) -> float:
+        planes = byte_planes(problem.lut)
+        assert planes is not None
+        return 0.1 * planes.u.shape[1] if problem.geometry.groups == 1 else 1.0 * planes.u.shape[1]
+
+    def accumulators(self, problem: Problem) -> Tensor:
+        planes = byte_planes(problem.lut)
+        assert planes is not None
+        x = _activation_planes(problem.x, planes.u)
+        w = weight_planes(problem.w.to(torch.int32), planes.v.to(torch.float32)).to(torch.int8)
+        parts = [
+            _convolution(part, kernel, problem.geometry)
+            for part, kernel in _exact_blocks(problem, x, w, planes.u.shape[1])
+        ]
+        return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
+
+
+@lru_cache(maxsize=256)
+def byte_planes(lut: LUT) -> BytePlanes | None:
+    """The table in planes of 8 bits, or None where that takes more than `PLANE_LIMIT`."""
+    factors = _within_bytes(lut.factors)
+    if factors.rank > PLANE_LIMIT:
+        return None
+    assert np.array_equal(factors.table, lut.table)
+    u = torch.from_numpy((factors.u + ZERO_POINT).astype(np.uint8))
+    return BytePlanes(u, torch.from_numpy(factors.v.astype(np.int8)))
+
+
+def _within_bytes(factors: Factors) -> Factors:
+    """The same table with u in -128 … 127 and v in -127 … 127, more columns where needed."""
+    columns = [
+        (part_u, part_v)
+        for u, v in zip(factors.u.T, factors.v.T, strict=True)
+        for part_u, part_v in _bytes_of(*_towards_bytes(u, v))
+    ]
+    if not columns:
+        return Factors(np.zeros((len(factors.u), 1), int), np.zeros((len(factors.v), 1), int))
+    us, vs = zip(*columns, strict=True)
+    return Factors(np.stack(us, axis=1), np.stack(vs, axis=1))
+
+
+def _towards_bytes(u: NDArray[np.int64], v: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
+    """u·vᵀ with powers of two moved from the larger factor, and signs that fit."""
+    while np.abs(v).max() > LIMIT and not (v % 2).any() and 2 * np.abs(u).max() <= LIMIT:
+        u, v = 2 * u, v // 2
+    while np.abs(u).max() > LIMIT and not (u % 2).any() and 2 * np.abs(v).max() <= LIMIT:
+        u, v = u // 2, 2 * v
+    return (-u, -v) if u.max() > LIMIT and -u.min() <= LIMIT else (u, v)
+
+
+def _bytes_of(
+    u: NDArray[np.int64], v: NDArray[np.int64]
+) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """u·vᵀ as a sum over parts of u and of v that fit."""
+    return [
+        (part_u, part_v)
+        for part_u in _parts(u, -ZERO_POINT, LIMIT)
+        for part_v in _parts(v, -LIMIT, LIMIT)
+    ]
+
+
+def _parts(values: NDArray[np.int64], low: int, high: int) -> list[NDArray[np.int64]]:
+    parts = []
+    while values.any():
+        parts.append(np.clip(values, low, high))
+        values = values - parts[-1]
+        if len(parts) > PLANE_LIMIT:
+            break
+    return parts
+
+
+def _activation_planes(x: Tensor, u: Tensor) -> Tensor:
+    """uint8 (N, C·planes, H, W), channels_last."""
+    batch, channels, height, width = x.shape
+    rows = np.take(u.numpy(), x.permute(0, 2, 3, 1).contiguous().numpy(), axis=0)
+    planes = torch.from_numpy(rows).view(batch, height, width, channels * u.shape[1])
+    return planes.permute(0, 3, 1, 2)
+
+
+def _exact_blocks(
+    problem: Problem, planes: Tensor, kernels: Tensor, count: int
+) -> list[tuple[Tensor, Tensor]]:
+    """Blocks of channels whose sums stay below 2**24 with the weights at hand."""
+    largest = torch.from_numpy(np.abs(problem.lut.table.astype(np.int64)).max(axis=0))
+    bounds = largest[problem.w.to(torch.int64)].sum(dim=(2, 3)).amax(dim=0)
+    blocks = _channel_blocks(bounds.tolist())
+    if len(blocks) == 1:
+        return [(planes, kernels)]
+    batch, _, height, width = planes.shape
+    grouped = planes.reshape(batch, problem.geometry.groups, -1, height, width)
+    return [
+        (
+            grouped[:, :, low * count : high * count]
+            .reshape(batch, -1, height, width)
+            .contiguous(memory_format=torch.channels_last),
+            kernels[:, low * count : high * count].contiguous(),
+        )
+        for low, high in blocks
+    ]
+
+
+def _channel_blocks(bounds: list[int]) -> list[tuple[int, int]]:
+    """Runs of channels whose bounds sum to less than 2**24."""
+    blocks, low, total = [], 0, 0
+    for channel, bound in enumerate(bounds):
+        if total + bound >= FP32_EXACT:
+            blocks.append((low, channel))
+            low, total = channel, 0
+        total += bound
+    return [*blocks, (low, len(bounds))]
+
+
+def _convolution(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
+    """int32 sums of (x - 128)·w, x uint8, w int8."""
+    outputs = w.shape[0]
+    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
+    spatial = (list(geometry.stride), [0, 0], list(geometry.dilation), geometry.groups)
+    packed = torch.ops.onednn.qconv_prepack(w, scales, 1.0, ZERO_POINT, *spatial, list(x.shape))
+    sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
+        x, 1.0, ZERO_POINT, packed, scales, zeros, None, *spatial,
+        1.0, 0, torch.float32, "none", [], "",
+    )  # fmt: skip
+    return sums.to(torch.int32)
+
+
+@lru_cache(maxsize=1)
+def int8_units_are_exact() -> bool:
+    """Whether oneDNN's int8 convolution is here and neither saturates nor rounds."""
+    generator = torch.Generator().manual_seed(0)
+    w = torch.full((4, 32, 3, 3), 127, dtype=torch.int8)
+    w[1:] = torch.randint(-127, 128, (3, 32, 3, 3), generator=generator).to(torch.int8)
+    x = torch.full((2, 32, 6, 6), 255, dtype=torch.uint8)
+    x[1] = torch.randint(0, 256, (32, 6, 6), generator=generator).to(torch.uint8)
+    try:
+        result = _convolution(x, w, ConvGeometry())
+    except (AttributeError, RuntimeError):
+        return False
+    exact = torch.nn.functional.conv2d(x.double() - ZERO_POINT, w.double())
+    return torch.equal(result.double(), exact)
