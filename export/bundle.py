@@ -94,9 +94,9 @@ def verify(folder: Path) -> dict[str, int]:
     """Check a bundle; returns how many of each thing were checked.
 
     Digests of all files; the manifest and the layers' annotations against the model; tables against
-    their digests; every Verilog file, read by Yosys and simulated over all operand pairs, against its
-    table; onnxruntime's logits for the golden input against the golden logits, bit for bit. Raises
-    InputError that says where a bundle is not what it says.
+    their digests; every Verilog file, read by Yosys and simulated over all operand pairs, against
+    its table; onnxruntime's logits for the golden input against the golden logits, bit for bit.
+    Raises InputError that says where a bundle is not what it says.
     """
     manifest = read_json(folder / MANIFEST)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
