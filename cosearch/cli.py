@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
+from cosearch.default_group import DEFAULT, DefaultGroup
+
 if TYPE_CHECKING:
     from cosearch.config import Config
     from cosearch.run_folder import RunFolder
@@ -33,6 +35,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
+lut_app = typer.Typer(
+    cls=DefaultGroup,
+    help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), or evolve new ones.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(lut_app, name="lut")
+
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="TOML file of settings.")
 ]
@@ -49,6 +60,12 @@ Overrides = Annotated[
 OldRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
 OptionalRun = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Folder of the run.", show_default=False)
+]
+Histogram = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", help="Operand's distribution by bit pattern: .npy or numbers in text."
+    ),
 ]
 Force = Annotated[
     bool, typer.Option("--force", help="Do a finished stage again; old results move to replaced/.")
@@ -86,7 +103,7 @@ def run(
         run_stages(found, Progress())
 
 
-@app.command()
+@lut_app.command(DEFAULT)
 def lut(
     folder: OptionalRun = None,
     force: Force = False,
@@ -109,6 +126,43 @@ def lut(
             found = _created(out, config, override or [], seed, name)
             typer.echo(f"run folder: {found.path}")
         _stage(found, "lut", force, interrupted)
+
+
+@lut_app.command()
+def evolve(
+    start: Annotated[str, typer.Option(help="Circuit to start from.")] = "mul8s_array",
+    mae: Annotated[float, typer.Option(help="Mean absolute error allowed, % of 2^16.")] = 0.2,
+    wce: Annotated[float | None, typer.Option(help="Worst error allowed, % of 2^16.")] = None,
+    bias: Annotated[float | None, typer.Option(help="Mean error allowed, % of 2^16.")] = None,
+    any_zero: Annotated[bool, typer.Option("--any-zero", help="Allow 0·x other than 0.")] = False,
+    a_histogram: Histogram = None,
+    b_histogram: Histogram = None,
+    evaluations: Annotated[int, typer.Option(help="Circuits tried.")] = 2_000_000,
+    minutes: Annotated[float | None, typer.Option(help="Stop earlier, after so long.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
+    cells: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Liberty file; default: the embedded one.")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of circuits.")] = Path(
+        "circuits"
+    ),
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on where the same command was stopped.")
+    ] = False,
+) -> None:
+    """Evolve a multiplier of least energy whose errors stay in bounds, from an exact one."""
+    with _guard() as interrupted:
+        from cosearch.evolve import evolve as evolve_circuit
+        from hw.evolution import EvolutionTask, read_histogram
+
+        task = EvolutionTask(
+            *(start, mae, wce, bias, not any_zero, seed, evaluations),
+            a_probabilities=read_histogram(a_histogram),
+            b_probabilities=read_histogram(b_histogram),
+        )
+        interrupted.advice = "the same command with --resume goes on"
+        seconds = None if minutes is None else 60 * minutes
+        evolve_circuit(task, out, cells=cells, seconds=seconds, resume=resume, log=typer.echo)
 
 
 @app.command()

@@ -76,6 +76,19 @@ class EvolutionTask:
         return hashlib.sha256(text.encode()).hexdigest()
 
 
+def read_histogram(path: Path | None) -> tuple[float, ...]:
+    """The numbers in a ``.npy`` file or a text file; none for no file."""
+    if path is None:
+        return ()
+    try:
+        array = np.load(path, allow_pickle=False) if path.suffix == ".npy" else np.loadtxt(path)
+    except FileNotFoundError:
+        raise InputError(f"{path} must be a histogram, but there is no such file") from None
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path} must be a histogram, not {error}") from None
+    return tuple(float(number) for number in np.ravel(array))
+
+
 @dataclass(frozen=True)
 class ErrorFigures:
     """MAE, WCE and bias (mean signed error), in units of the product's last bit."""
