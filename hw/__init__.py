@@ -22,6 +22,7 @@ from .files import write_text as write_text
 from .liberty import CellLibrary as CellLibrary
 from .liberty import LibraryCell as LibraryCell
 from .liberty import default_library as default_library
+from .liberty import find_library as find_library
 from .liberty import read_liberty as read_liberty
 from .multipliers import CATALOGUE as CATALOGUE
 from .multipliers import FAMILIES as FAMILIES

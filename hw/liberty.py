@@ -9,6 +9,7 @@ out. Format: Synopsys Liberty User Guide, version 2009.06, the open-source part.
 import gzip
 import os
 import re
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -17,11 +18,13 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import InputError
+from .errors import InputError, unknown_name
 from .netlist import GateKind
 
 Array = npt.NDArray[np.float64]
 DEFAULT_LIBRARY = Path(__file__).parent / "cells" / "cosearch45.lib"
+VOLTAGE_SPREAD = 1.15
+"""How far apart, as a ratio, the voltages in the files of one library may be."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +101,7 @@ class CellLibrary:
     voltage_v: float
     cells: Mapping[str, LibraryCell] = field(repr=False)
     text: str = field(repr=False)
-    """The Liberty text itself."""
+    """The Liberty text itself; of a library in several files, one written from their cells."""
 
     @property
     def kinds(self) -> dict[str, GateKind]:
@@ -106,16 +109,93 @@ class CellLibrary:
         return {name: cell.kind for name, cell in self.cells.items()}
 
 
-def read_liberty(path: str | os.PathLike[str]) -> CellLibrary:
-    """The library in a ``.lib`` file, or ``.lib.gz``."""
+INSTALLED = {
+    name: Path(f"/usr/share/qflow/tech/{name}/{file}_stdcells.lib")
+    for name, file in (("osu018", "osu018"), ("osu035", "osu035"), ("osu050", "osu05"))
+}
+"""Libraries by name, where Debian's packages qflow-tech-osu018, -osu035 and -osu050 put them."""
+
+
+def find_library(cells: str | os.PathLike[str] = "") -> CellLibrary:
+    """The library that ``cells`` names.
+
+    Nothing: the embedded one; ``osu018`` and its like: the one that Debian's package installed; a
+    path, or several separated by commas: a Liberty file, or one that lies in several files; a
+    folder: all the ``.lib`` and ``.lib.gz`` files in it, as one library.
+    """
+    text = os.fspath(cells)
+    if not text:
+        return default_library()
+    if text in INSTALLED:
+        if not INSTALLED[text].exists():
+            raise InputError(
+                f"cell library {text} must be installed (Debian: apt install qflow-tech-{text}), "
+                f"but there is no {INSTALLED[text]}"
+            )
+        return read_liberty(INSTALLED[text])
+    if Path(text).is_dir():
+        found = sorted({*Path(text).glob("*.lib"), *Path(text).glob("*.lib.gz")})
+        if not found:
+            raise InputError(f"{text} must be a folder with .lib files, not without any")
+        return read_liberty(*found)
+    if "," not in text and "/" not in text and not Path(text).exists():
+        raise unknown_name("cell library that is not a file", text, INSTALLED)
+    return read_liberty(*(part.strip() for part in text.split(",")))
+
+
+def read_liberty(path: str | os.PathLike[str], *others: str | os.PathLike[str]) -> CellLibrary:
+    """The library in a ``.lib`` or ``.lib.gz`` file; or in several, as one under the first's name.
+
+    They may have no cell twice; one without usable cells is passed over.
+    """
+    if not others:
+        return library_from_text(_liberty_text(path), str(path))
+    parts = []
+    for each in (path, *others):
+        try:
+            parts.append(library_from_text(_liberty_text(each), str(each)))
+        except _NoCellsError:
+            continue
+    if not parts:
+        raise InputError(f"{path} and what is with it must have combinational cells, not none")
+    return _joined(parts)
+
+
+def _joined(parts: list[CellLibrary]) -> CellLibrary:
+    """One library, of the commonest voltage: ASAP7's own files of one corner say 0.77 and 0.7."""
+    voltages = [part.voltage_v for part in parts]
+    if max(voltages) > VOLTAGE_SPREAD * min(voltages):
+        raise InputError(
+            f"files of one library must be of one voltage, not {min(voltages)} V and "
+            f"{max(voltages)} V"
+        )
+    from .liberty_text import liberty_text  # it needs the types of this module
+
+    cells: dict[str, LibraryCell] = {}
+    for part in parts:
+        repeated = cells.keys() & part.cells.keys()
+        if repeated:
+            raise InputError(
+                f"files of one library must have each cell once, not {min(repeated)} again in "
+                f"{part.name}"
+            )
+        cells |= part.cells
+    voltage = max(voltages, key=voltages.count)
+    return CellLibrary(parts[0].name, voltage, cells, liberty_text(cells, voltage))
+
+
+def _liberty_text(path: str | os.PathLike[str]) -> str:
     try:
         data = Path(path).read_bytes()
-        text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("latin-1")
+        return (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("latin-1")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
         raise InputError(f"{path} must be a Liberty file, but there is no such file") from None
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"{path} must be a Liberty file, not corrupt data ({error})") from None
-    return library_from_text(text, str(path))
+
+
+class _NoCellsError(InputError):
+    """A file without usable cells, as the sequential part of a library is."""
 
 
 def library_from_text(text: str, what: str) -> CellLibrary:
@@ -125,7 +205,7 @@ def library_from_text(text: str, what: str) -> CellLibrary:
     cells = (_cell(group, units) for group in root.of("cell") if _is_usable(group))
     usable = {cell.name: cell for cell in cells if cell is not None}
     if not usable:
-        raise InputError(f"{what} must have combinational cells with functions, not none")
+        raise _NoCellsError(f"{what} must have combinational cells with functions, not none")
     name = root.arguments[0] if root.arguments else "unnamed"
     return CellLibrary(name, units.voltage_v, usable, text)
 

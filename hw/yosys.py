@@ -5,6 +5,7 @@ depend on what the process did before; a fresh one gives the same result every t
 Only text goes in and out, under plain file names.
 """
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -37,6 +38,7 @@ def run_yosys(
             [sys.executable, "-c", _PROGRAM],
             input="\n".join(commands),
             cwd=folder,
+            env={**os.environ, "TMPDIR": folder},  # ABC shares what it keeps in the usual one
             capture_output=True,
             text=True,
             check=False,

@@ -6,6 +6,7 @@ order of rows, each pair at least once; a pair that has two products is a contra
 
 import csv
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -115,4 +116,4 @@ def _integers(rows: list[list[str]], place: str) -> Table:
 
 
 def _is_integer(text: str) -> bool:
-    return text.strip().lstrip("+-").isdigit()
+    return re.fullmatch(r"\s*[+-]?\d+\s*", text) is not None

@@ -1,13 +1,28 @@
 """The Liberty reader on the embedded library, small texts, and a real library if installed."""
 
 import gzip
+import re
 from pathlib import Path
 
 import pytest
 
-from hw import InputError, default_library, multiplier_cost, read_liberty
+from hw import (
+    InputError,
+    default_library,
+    find_library,
+    multiplier_cost,
+    read_liberty,
+    synthesise,
+)
 from hw.cells.cosearch45 import liberty_text
-from hw.liberty import DEFAULT_LIBRARY, Table, boolean_table, library_from_text, parse_liberty
+from hw.liberty import (
+    DEFAULT_LIBRARY,
+    INSTALLED,
+    Table,
+    boolean_table,
+    library_from_text,
+    parse_liberty,
+)
 from hw.multipliers import build_multiplier
 
 OSU018 = Path("/usr/share/qflow/tech/osu018/osu018_stdcells.lib")
@@ -149,3 +164,51 @@ def test_a_real_library() -> None:
     assert cost.library == "osu018_stdcells"
     assert 3_000 < cost.energy_fj < 30_000
     assert 2_000 < cost.delay_ps < 6_000
+
+
+def halves(tmp_path: Path, voltage: str = "1.1") -> tuple[Path, Path]:
+    """The embedded library, its adders in a file of their own."""
+    text = DEFAULT_LIBRARY.read_text()
+    head, *cells = re.split(r"(?m)^  (?=cell \()", text.rstrip().removesuffix("}"))
+    adders = [cell for cell in cells if cell.startswith(("cell (FAX1)", "cell (HAX1)"))]
+    others = [cell for cell in cells if cell not in adders]
+    paths = tmp_path / "a.lib", tmp_path / "b.lib"
+    paths[0].write_text(head + "  ".join(["", *others]) + "}\n")
+    head = head.replace("voltage : 1.1;", f"voltage : {voltage};")
+    paths[1].write_text(head + "  ".join(["", *adders]) + "}\n")
+    return paths
+
+
+def test_library_in_several_files(tmp_path: Path) -> None:
+    """Mapped with the text written from its cells, the result is that of the one file."""
+    paths = halves(tmp_path)
+    joined = find_library(tmp_path)
+    assert joined.cells == default_library().cells
+    assert find_library(",".join(map(str, paths))).cells == joined.cells
+    netlist = build_multiplier("mul8u_truncated_k6").netlist
+    assert synthesise(netlist, joined).gates == synthesise(netlist, default_library()).gates
+    again = library_from_text(joined.text, "again")
+    assert again.cells["FAX1"].capacitances_ff == joined.cells["FAX1"].capacitances_ff
+    assert again.cells["AOI22X1"].timing == joined.cells["AOI22X1"].timing
+
+
+def test_several_files_that_do_not_fit(tmp_path: Path) -> None:
+    one, other = halves(tmp_path, "1.8")
+    with pytest.raises(InputError, match="must be of one voltage, not 1.1 V and 1.8 V"):
+        read_liberty(one, other)
+    with pytest.raises(InputError, match="must have each cell once, not AND2X1 again"):
+        read_liberty(one, one)
+
+
+def test_libraries_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert find_library() is default_library()
+    assert find_library(str(DEFAULT_LIBRARY)).cells == default_library().cells
+    monkeypatch.setitem(INSTALLED, "osu018", DEFAULT_LIBRARY)
+    assert find_library("osu018").name == "cosearch45"
+    monkeypatch.setitem(INSTALLED, "osu018", tmp_path / "none.lib")
+    with pytest.raises(InputError, match="apt install qflow-tech-osu018"):
+        find_library("osu018")
+    with pytest.raises(InputError, match="must be one of osu018, osu035, osu050, not 'osu18'; did"):
+        find_library("osu18")
+    with pytest.raises(InputError, match=r"must be a folder with \.lib files"):
+        find_library(tmp_path)
