@@ -1,4 +1,11 @@
-"""Gates: arithmetic circuits as netlists, their simulation, synthesis, energy, delay and area."""
+"""Gates: arithmetic circuits as netlists, their simulation, synthesis, energy, delay and area.
+
+Amaranth is imported when a name of `hw.multipliers` is first asked for, so that what a circuit
+costs can be read where no circuit is built.
+"""
+
+import importlib
+from typing import TYPE_CHECKING
 
 from .activity import ENERGY_MODELS as ENERGY_MODELS
 from .activity import Activity as Activity
@@ -24,11 +31,6 @@ from .liberty import LibraryCell as LibraryCell
 from .liberty import default_library as default_library
 from .liberty import find_library as find_library
 from .liberty import read_liberty as read_liberty
-from .multipliers import CATALOGUE as CATALOGUE
-from .multipliers import FAMILIES as FAMILIES
-from .multipliers import Multiplier as Multiplier
-from .multipliers import build_multiplier as build_multiplier
-from .multipliers import parse_multiplier_name as parse_multiplier_name
 from .netlist import Gate as Gate
 from .netlist import GateKind as GateKind
 from .netlist import Netlist as Netlist
@@ -39,3 +41,24 @@ from .timing import static_timing as static_timing
 from .verilog import read_verilog as read_verilog
 from .verilog import verilog as verilog
 from .waveforms import delayed_activity as delayed_activity
+
+if TYPE_CHECKING:
+    from .multipliers import CATALOGUE as CATALOGUE
+    from .multipliers import FAMILIES as FAMILIES
+    from .multipliers import Multiplier as Multiplier
+    from .multipliers import build_multiplier as build_multiplier
+    from .multipliers import parse_multiplier_name as parse_multiplier_name
+
+_OF_MULTIPLIERS = (
+    "CATALOGUE",
+    "FAMILIES",
+    "Multiplier",
+    "build_multiplier",
+    "parse_multiplier_name",
+)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _OF_MULTIPLIERS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(".multipliers", __name__), name)

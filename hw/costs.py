@@ -9,7 +9,7 @@ The edges come from one of three models, which every cost names. The formulae: d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -26,11 +26,13 @@ from .activity import (
 )
 from .errors import InputError, unknown_name
 from .liberty import CellLibrary, LibraryCell, PowerArc, default_library
-from .multipliers import Multiplier
 from .netlist import Gate, Netlist
 from .synthesis import synthesise
 from .timing import Timing, static_timing
 from .waveforms import delayed_activity
+
+if TYPE_CHECKING:
+    from .multipliers import Multiplier
 
 Array = npt.NDArray[np.float64]
 
@@ -115,7 +117,7 @@ class Shares:
 
 
 def multiplier_cost(
-    multiplier: Multiplier,
+    multiplier: "Multiplier",
     library: CellLibrary | None = None,
     *,
     clock_mhz: float = CLOCK_MHZ,

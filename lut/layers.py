@@ -29,7 +29,8 @@ __all__ = ["ApproxConv2d", "ApproxLinear", "Candidates"]
 class Candidates(nn.Module):
     """The multipliers a layer may compute with, over one joint basis. Shared by many layers.
 
-    ``luts`` must agree in width and signedness. Buffers (not in the state_dict): ``u`` float32
+    ``luts`` must agree in width and signedness; `basis` is theirs, computed where it is not given.
+    Buffers (not in the state_dict): ``u`` float32
     (256, R), ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums raise
     InputError.
     """
@@ -37,13 +38,13 @@ class Candidates(nn.Module):
     u: Tensor
     v: Tensor
 
-    def __init__(self, luts: Sequence[LUT]) -> None:
+    def __init__(self, luts: Sequence[LUT], basis: JointBasis | None = None) -> None:
         super().__init__()
         self.luts = tuple(luts)
         if len({(lut.table.shape, lut.a_signed, lut.b_signed) for lut in self.luts}) != 1:
             names = ", ".join(lut.name for lut in self.luts)
             raise InputError(f"candidates must be of one width and signedness, not {names}")
-        basis = _basis(self.luts)
+        basis = basis or _basis(self.luts)
         bounds = [basis.factors(index).product_bound for index in range(len(self.luts))]
         self.product_bound, self.rank = max(bounds), basis.rank
         self.register_buffer("u", torch.from_numpy(basis.u).to(torch.float32), persistent=False)

@@ -5,18 +5,19 @@ A saved library is all that a search needs: no gate-level tool is imported to lo
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw.costs import Cost
 from hw.errors import InputError, unknown_name
 from hw.files import read_json, write_bytes, write_json
 
-from .factors import Factors
+from .factors import Factors, JointBasis, joint_basis
 from .metrics import ErrorMetrics, error_metrics
 from .table import LUT
 
@@ -49,6 +50,24 @@ class LibraryEntry:
         return self.lut.digest
 
 
+@dataclass(frozen=True, eq=False)
+class NamedBasis:
+    """The joint basis of the tables with these names, in this order."""
+
+    names: tuple[str, ...]
+    basis: JointBasis
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, NamedBasis):
+            return NotImplemented
+        mine, theirs = self.basis, other.basis
+        return self.names == other.names and all(
+            np.array_equal(a, b) for a, b in ((mine.u, theirs.u), (mine.v, theirs.v))
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
+
 @dataclass(frozen=True)
 class MultiplierLibrary:
     """Multipliers by name; `cell_library` and `clock_mhz` are those of their costs."""
@@ -56,6 +75,7 @@ class MultiplierLibrary:
     entries: tuple[LibraryEntry, ...]
     cell_library: str
     clock_mhz: float
+    bases: tuple["NamedBasis", ...] = ()
 
     def __post_init__(self) -> None:
         names = [entry.name for entry in self.entries]
@@ -75,6 +95,13 @@ class MultiplierLibrary:
     def luts(self, names: Sequence[str]) -> list[LUT]:
         return [self[name].lut for name in names]
 
+    def basis(self, names: Sequence[str]) -> JointBasis:
+        """One activation side for the named multipliers: stored, or computed (python-flint)."""
+        for stored in self.bases:
+            if stored.names == tuple(names):
+                return stored.basis
+        return joint_basis(self.luts(names))
+
     @classmethod
     def build(
         cls,
@@ -83,11 +110,13 @@ class MultiplierLibrary:
         cells: Path | None = None,
         clock_mhz: float = 500.0,
         circuits: Path = Path("circuits"),
+        together: Sequence[str] = (),
         progress: Callable[[Sequence[str]], Iterator[str]] = iter,
     ) -> "MultiplierLibrary":
         """Build, simulate, synthesise and measure each multiplier; `progress` wraps the names.
 
-        Names of saved circuits are looked up in folder `circuits`.
+        Names of saved circuits are looked up in folder `circuits`. The joint basis of those named
+        in `together` is stored with the library.
         """
         from hw.liberty import default_library, read_liberty
 
@@ -95,7 +124,10 @@ class MultiplierLibrary:
         entries = tuple(
             _entry(name, library, clock_mhz, circuits) for name in progress(list(names))
         )
-        return cls(entries, library.name, clock_mhz)
+        built = cls(entries, library.name, clock_mhz)
+        if not together:
+            return built
+        return replace(built, bases=(NamedBasis(tuple(together), built.basis(together)),))
 
     def save(self, folder: Path) -> None:
         """Write ``<name>.npz`` for each multiplier, then the index that makes them a library.
@@ -106,6 +138,8 @@ class MultiplierLibrary:
             write_bytes(folder / f"{entry.name}.npz", _archive(entry.lut))
             if entry.circuit is not None:
                 write_bytes(folder / f"{entry.name}.json", entry.circuit.read_bytes())
+        for number, stored in enumerate(self.bases):
+            write_bytes(folder / _basis_file(number), _npz(u=stored.basis.u, v=stored.basis.v))
         write_json(
             folder / INDEX,
             {
@@ -113,6 +147,7 @@ class MultiplierLibrary:
                 "cell_library": self.cell_library,
                 "clock_mhz": self.clock_mhz,
                 "multipliers": [_to_json(entry) for entry in self.entries],
+                "bases": [list(stored.names) for stored in self.bases],
             },
         )
 
@@ -130,7 +165,12 @@ class MultiplierLibrary:
                     f"{folder / INDEX} must be of format {FORMAT}, not {index['format']}"
                 )
             entries = tuple(_from_json(folder, item) for item in index["multipliers"])
-            return cls(entries, str(index["cell_library"]), float(index["clock_mhz"]))
+            library = cls(entries, str(index["cell_library"]), float(index["clock_mhz"]))
+            bases = tuple(
+                _read_basis(folder / _basis_file(number), library, tuple(names))
+                for number, names in enumerate(index["bases"])
+            )
+            return replace(library, bases=bases)
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"{folder / INDEX} must be a multiplier library, not lack {error}"
@@ -152,9 +192,29 @@ def _archive(lut: LUT) -> bytes:
     arrays: dict[str, Any] = {"table": lut.table}
     if lut.rank <= STORED_RANK_LIMIT:
         arrays |= {"u": lut.factors.u, "v": lut.factors.v}
+    return _npz(**arrays)
+
+
+def _npz(**arrays: NDArray[Any]) -> bytes:
     buffer = BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
+
+
+def _basis_file(number: int) -> str:
+    return f"basis-{number}.npz"
+
+
+def _read_basis(path: Path, library: MultiplierLibrary, names: tuple[str, ...]) -> NamedBasis:
+    """The stored basis; InputError when it does not reproduce the tables it is named for."""
+    arrays = _read_archive(path)
+    basis = JointBasis(arrays["u"], arrays["v"])
+    if len(basis.v) != len(names) or not all(
+        np.array_equal(basis.factors(index).table, lut.table)
+        for index, lut in enumerate(library.luts(names))
+    ):
+        raise InputError(f"{path} must reproduce the tables of {', '.join(names)}, it does not")
+    return NamedBasis(names, basis)
 
 
 def _to_json(entry: LibraryEntry) -> dict[str, Any]:

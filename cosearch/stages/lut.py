@@ -15,6 +15,7 @@ def run(run: RunFolder, progress: Progress) -> None:
         cells=Path(config.hardware.cells) if config.hardware.cells else None,
         clock_mhz=config.hardware.clock_mhz,
         circuits=Path(config.multipliers.circuits),
+        together=config.multipliers.candidates,
         progress=lambda names: progress.track(names, "multipliers"),
     )
     library.save(run.luts)

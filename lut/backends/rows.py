@@ -8,6 +8,7 @@ threads.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
+from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -27,6 +28,8 @@ class Rows:
     def refusal(self, problem: Problem) -> str | None:
         if problem.x.device.type != "cpu":
             return f"on a CPU, not on {problem.x.device.type}"
+        if find_spec("numba") is None:
+            return "where numba is installed, not here"
         return None
 
     def cost(self, problem: Problem) -> float:

@@ -1,6 +1,8 @@
 """A saved library: the same multipliers when read, and a clear error when anything is damaged."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +35,57 @@ def test_reads_back_what_was_built(built: MultiplierLibrary, saved: Path) -> Non
         factors = entry.lut.factors
         assert np.array_equal(factors.table, built[entry.name].lut.table)
         assert entry.lut.rank == factors.rank
+
+
+def test_joint_basis_is_stored_and_checked(tmp_path: Path) -> None:
+    names = NAMES[:2]
+    built = MultiplierLibrary.build(names, together=names)
+    built.save(tmp_path)
+    loaded = MultiplierLibrary.load(tmp_path)
+    assert loaded == built
+    basis = loaded.basis(names)
+    for index, name in enumerate(names):
+        assert np.array_equal(basis.factors(index).table, loaded[name].lut.table)
+    index = json.loads((tmp_path / "library.json").read_text())
+    index["bases"] = [names[::-1]]
+    (tmp_path / "library.json").write_text(json.dumps(index))
+    with pytest.raises(InputError, match="basis-0.npz must reproduce the tables of"):
+        MultiplierLibrary.load(tmp_path)
+
+
+WITHOUT_GATE_LEVEL_TOOLS = """
+import sys
+
+for name in ("amaranth", "pyosys", "flint", "numba"):
+    sys.modules[name] = None  # importing it fails as if it were not installed
+import torch
+from pathlib import Path
+from cosearch.space import SearchSpace
+from cosearch.supernet import Supernet
+from lut import Candidates, MultiplierLibrary, approx_linear
+
+library = MultiplierLibrary.load(Path(sys.argv[1]))
+names = sys.argv[2:]
+candidates = Candidates(library.luts(names), library.basis(names))
+space = SearchSpace(4, 3, 2, ("skip_connect", "sep_conv_3x3"), 1, 10)
+net = Supernet(space, candidates, Candidates(library.luts(names[:1])))
+net(torch.rand(2, 1, 8, 8)).sum().backward()
+ones = torch.ones(1, 4, dtype=torch.int8)
+print(int(approx_linear(ones, ones, library[names[0]].lut)))
+"""
+
+
+def test_a_saved_library_needs_no_gate_level_tool(tmp_path: Path) -> None:
+    names = NAMES[:2]
+    MultiplierLibrary.build(names, together=names).save(tmp_path)
+    result = subprocess.run(
+        [sys.executable, "-c", WITHOUT_GATE_LEVEL_TOOLS, str(tmp_path), *names],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "4\n", result.stderr
 
 
 def test_figures_are_in_order(built: MultiplierLibrary) -> None:
