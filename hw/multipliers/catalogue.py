@@ -29,6 +29,7 @@ from . import (
     roba,
     truncated,
     truncated_constant,
+    truncated_operands,
     truncated_variable,
     wallace,
 )
@@ -53,6 +54,7 @@ FAMILIES: Mapping[str, Family] = {
     "roba": roba.FAMILY,
     "truncated": truncated.FAMILY,
     "truncated_constant": truncated_constant.FAMILY,
+    "truncated_operands": truncated_operands.FAMILY,
     "truncated_variable": truncated_variable.FAMILY,
     "wallace": wallace.FAMILY,
 }
@@ -67,6 +69,7 @@ _DESIGNS = (
     *("wallace", "dadda", "booth", "mitchell", "roba"),
     *(f"truncated_variable_k{k}" for k in (5, 7, 9)),
     *(f"truncated_constant_k{k}" for k in (7, 9)),
+    *(f"truncated_operands_k{k}" for k in (1, 2, 3)),
     *(f"perforated_f{f}_r{r}" for f, r in ((0, 1), (0, 2), (0, 3), (2, 2))),
     *(f"recursive_d{d}" for d in (2, 4, 7)),
     *("compressor_momeni_k8", "compressor_venkatachalam_k8", "compressor_venkatachalam_k11"),

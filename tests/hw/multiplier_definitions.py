@@ -83,6 +83,11 @@ def truncated_constant(shape: Shape, parameters: Parameters) -> Table:
     return truncated(shape, parameters) + int(np.floor(mean_left_out / 2**k + 0.5)) * 2**k
 
 
+def truncated_operands(shape: Shape, parameters: Parameters) -> Table:
+    a, b = operands(shape)
+    return (a >> parameters["k"] << parameters["k"]) * (b >> parameters["k"] << parameters["k"])
+
+
 def broken_array(shape: Shape, parameters: Parameters) -> Table:
     return weighted_sum(shape, lambda i, j: j >= parameters["h"] and i + j >= parameters["v"])
 
@@ -249,6 +254,7 @@ DEFINITIONS: dict[str, Callable[[Shape, Parameters], Table]] = {
     "roba": of_magnitudes(roba),
     "truncated": truncated,
     "truncated_constant": truncated_constant,
+    "truncated_operands": truncated_operands,
     "truncated_variable": truncated_variable,
     "wallace": exact,
 }
