@@ -78,7 +78,13 @@ def evolve(
             _mutate(functions, inputs, outputs, first_node_net, random, mutations)
             child = _cost(functions, inputs, outputs, first_node_net, costs, used)
             limit = cost if found < 0 else found
-            if child <= limit and _within(
+            if child > limit:
+                continue
+            same = child == cost and _same(
+                functions, inputs, outputs, parent_functions, parent_inputs, parent_outputs,
+                first_node_net, used,
+            )  # fmt: skip
+            if same or _within(
                 functions, inputs, outputs, first_node_net, used, nets,
                 stimuli, exact, weights, zeros, bounds, signed,
             ):  # fmt: skip
@@ -165,6 +171,33 @@ def _cost(
             for pin in range(_arity(function)):
                 used[inputs[node, pin]] = 1
     return total
+
+
+@numba.njit(cache=True)
+def _same(
+    functions: Integers,
+    inputs: Integers,
+    outputs: Integers,
+    parent_functions: Integers,
+    parent_inputs: Integers,
+    parent_outputs: Integers,
+    first_node_net: int,
+    used: npt.NDArray[np.uint8],
+) -> bool:
+    """Whether the circuit is the parent's: only nodes that reach no output differ."""
+    for bit in range(outputs.shape[0]):
+        if outputs[bit] != parent_outputs[bit]:
+            return False
+    for node in range(functions.shape[0]):
+        net = first_node_net + 2 * node
+        if not (used[net] or used[net + 1]):
+            continue
+        if functions[node] != parent_functions[node]:
+            return False
+        for pin in range(_arity(functions[node])):
+            if inputs[node, pin] != parent_inputs[node, pin]:
+                return False
+    return True
 
 
 @numba.njit(cache=True)

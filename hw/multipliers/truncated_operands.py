@@ -20,7 +20,7 @@ def truncated_operands_multiplier(shape: Shape, parameters: tuple[int, ...]) -> 
 FAMILY = Family(
     name="truncated_operands",
     summary="the k lowest bits of both operands left out",
-    source="J. Klhůfek, V. Mrázek, Design and Diagnostics of Electronic Circuits and Systems (2022), "
+    source="J. Klhůfek, V. Mrázek, Design and Diagnostics of Electronic Circuits (2022), "
     "the truncated multiplier of ArithsGen",
     parameters=(
         Parameter("k", "bits left out", 1, lambda shape: min(shape.a_width, shape.b_width) - 1),
