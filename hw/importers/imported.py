@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..multipliers import FAMILIES, Multiplier
+from ..multipliers.saved import named_by_digest
 from ..netlist import Netlist
 from ..simulation import truth_table
 
@@ -71,16 +72,16 @@ class Imported:
         return hashlib.sha256(np.ascontiguousarray(self.table, "<i4").tobytes()).hexdigest()
 
     def multiplier(self) -> Multiplier:
-        """The circuit; ``InputError`` for a mere table, of which no energy can be known."""
+        """The circuit, named by its digest as saved circuits are (``hw/multipliers/saved.py``).
+
+        ``InputError`` for a mere table, of which no energy can be known.
+        """
         if self.netlist is None:
             raise InputError(
                 f"{self.name} must have gates to be built, not only a table ({self.origin}): "
                 "what it costs cannot be known from its products"
             )
-        a_width, b_width = self.widths
-        return Multiplier(
-            self.name, FAMILY, (), a_width, b_width, self.signed, self.netlist, self.origin
-        )
+        return named_by_digest(FAMILY, self.netlist, self.signed, f"{self.name} of {self.origin}")
 
 
 def _with_width(netlist: Netlist, width: int, signed: bool) -> Netlist:
