@@ -57,6 +57,14 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("-o", "--override", metavar="KEY=VALUE", help="One setting; may be repeated."),
 ]
+Cells = Annotated[
+    str | None,
+    typer.Option(
+        "--cells",
+        metavar="LIB",
+        help="Cell library: .lib file, files by commas, folder, or osu018.",
+    ),
+]
 OldRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of the run.")]
 OptionalRun = Annotated[
     Path | None, typer.Argument(metavar="[RUN]", help="Folder of the run.", show_default=False)
@@ -82,6 +90,7 @@ def run(
     seed: Seed = None,
     out: Out = None,
     name: Name = None,
+    cells: Cells = None,
     override: Overrides = None,
 ) -> None:
     """The whole job: lut, search, train, evaluate, export and report, in a new run folder.
@@ -93,10 +102,10 @@ def run(
         from cosearch.progress import Progress
 
         if resume:
-            found = _resumed(folder, out, config, override or [], seed, name)
+            found = _resumed(folder, out, config, _settings(override, cells), seed, name)
         else:
             _refuse_folder(folder)
-            found = _created(out, config, override or [], seed, name)
+            found = _created(out, config, _settings(override, cells), seed, name)
         interrupted.advice = f"go on with: cosearch run --resume {found.path}"
         interrupted.folder = found.path
         typer.echo(f"run folder: {found.path}")
@@ -111,6 +120,7 @@ def lut(
     seed: Seed = None,
     out: Out = None,
     name: Name = None,
+    cells: Cells = None,
     override: Overrides = None,
 ) -> None:
     """Build the multipliers: netlists, tables, error metrics, energy, delay and area.
@@ -121,9 +131,9 @@ def lut(
         if folder is not None:
             if out is not None:
                 _refuse("--out must be left out where RUN is given")
-            found = _reopened(folder, config, override or [], seed, name)
+            found = _reopened(folder, config, _settings(override, cells), seed, name)
         else:
-            found = _created(out, config, override or [], seed, name)
+            found = _created(out, config, _settings(override, cells), seed, name)
             typer.echo(f"run folder: {found.path}")
         _stage(found, "lut", force, interrupted)
 
@@ -237,6 +247,11 @@ def _stage(found: "RunFolder", name: str, force: bool, interrupted: _Interrupted
     interrupted.folder = found.path
     if not run_stage(found, name, Progress(), force=force):
         typer.echo(f"{name} is already finished in {found.path}; --force does it again")
+
+
+def _settings(override: list[str] | None, cells: str | None) -> list[str]:
+    """The overrides, the cell library's option as one of them."""
+    return [*(override or []), *([] if cells is None else [f"hardware.cells={cells}"])]
 
 
 def _created(

@@ -71,7 +71,11 @@ class Section:
 class Hardware(Section):
     """What the multipliers are made of."""
 
-    cells: str = _setting("", "Liberty file of the cell library; empty: the embedded default")
+    cells: str = _setting(
+        "",
+        "cell library: Liberty file, several by commas or their folder, or osu018, osu035, osu050 "
+        "where Debian installed them; empty: the embedded default",
+    )
     clock_mhz: float = _setting(500.0, "clock the energy is stated at", unit="MHz", above=0.0)
 
 
@@ -245,19 +249,35 @@ def load_config(
 ) -> Config:
     """The defaults, then the TOML file, then overrides (``"search.epochs=3"``), seed and name.
 
-    ``hardware.cells`` becomes absolute: relative to the file's folder when the file names it, to
-    the working directory when an override does. Multiplier names are checked against ``hw``.
+    Paths in ``hardware.cells`` become absolute: relative to the file's folder when the file names
+    them, to the working directory when an override does. Multiplier names are checked against
+    ``hw``.
     """
     table = {} if path is None else _read_toml(Path(path))
     cells = table.get("hardware", {}).get("cells", "") if _is_table(table, "hardware") else ""
     if path is not None and isinstance(cells, str) and cells:
-        table["hardware"]["cells"] = str(Path(path).resolve().parent / cells)
+        table["hardware"]["cells"] = _absolute_cells(cells, Path(path).resolve().parent)
     config = overridden(config_from_table(table), overrides, seed=seed, name=name)
-    if config.hardware.cells and not Path(config.hardware.cells).is_file():
-        raise InputError(
-            f"hardware.cells must be a Liberty file, but there is none at {config.hardware.cells!r}"
-        )
+    _check_cells(config.hardware.cells)
     return config
+
+
+def _absolute_cells(cells: str, folder: Path) -> str:
+    """Paths separated by commas, each made absolute; the name of an installed library stays."""
+    from hw.liberty import INSTALLED
+
+    parts = [part.strip() for part in cells.split(",")]
+    return ",".join(part if part in INSTALLED else str(folder / part) for part in parts)
+
+
+def _check_cells(cells: str) -> None:
+    from hw.liberty import INSTALLED
+
+    for part in cells.split(",") if cells else ():
+        if not INSTALLED.get(part, Path(part)).exists():
+            raise InputError(
+                f"hardware.cells must be a Liberty file, but there is none at {part!r}"
+            )
 
 
 def overridden(
@@ -456,7 +476,7 @@ def _parsed_override(override: str) -> tuple[str, Any]:
         raise _unknown_key(key)
     value = _value_as(known[key], text)
     if key == "hardware.cells" and value:
-        value = str(Path(value).absolute())
+        value = _absolute_cells(value, Path.cwd())
     return key, value
 
 

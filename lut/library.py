@@ -115,12 +115,14 @@ class MultiplierLibrary:
     ) -> "MultiplierLibrary":
         """Build, simulate, synthesise and measure each multiplier; `progress` wraps the names.
 
+        `cells` as for `hw.find_library`; costs are remembered in `hw.cache`'s usual folder.
+
         Names of saved circuits are looked up in folder `circuits`. The joint basis of those named
         in `together` is stored with the library.
         """
-        from hw.liberty import default_library, read_liberty
+        from hw.liberty import find_library
 
-        library = default_library() if cells is None else read_liberty(cells)
+        library = find_library("" if cells is None else cells)
         entries = tuple(
             _entry(name, library, clock_mhz, circuits) for name in progress(list(names))
         )
@@ -178,13 +180,13 @@ class MultiplierLibrary:
 
 
 def _entry(name: str, library: Any, clock_mhz: float, circuits: Path) -> LibraryEntry:
-    from hw.costs import multiplier_cost
+    from hw.cache import Cache, cached_cost
     from hw.multipliers import build_multiplier, parse_saved_name
 
     multiplier = build_multiplier(name, circuits)
     circuit = None if parse_saved_name(name) is None else circuits / f"{name}.json"
     lut = LUT.of(multiplier)
-    cost = multiplier_cost(multiplier, library, clock_mhz=clock_mhz)
+    cost = cached_cost(multiplier.netlist, library, Cache.usual(), clock_mhz=clock_mhz)
     return LibraryEntry(lut, multiplier.family, cost, error_metrics(lut), circuit)
 
 
