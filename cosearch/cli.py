@@ -37,7 +37,7 @@ app = typer.Typer(
 
 lut_app = typer.Typer(
     cls=DefaultGroup,
-    help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), or evolve new ones.",
+    help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), evolve or import new ones.",
     no_args_is_help=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -173,6 +173,53 @@ def evolve(
         interrupted.advice = "the same command with --resume goes on"
         seconds = None if minutes is None else 60 * minutes
         evolve_circuit(task, out, cells=cells, seconds=seconds, resume=resume, log=typer.echo)
+
+
+@lut_app.command("import")
+def import_(
+    place: Annotated[
+        str, typer.Argument(metavar="SOURCE", help="File (.c .v .h .npy .csv) or module:Class.")
+    ],
+    kind: Annotated[
+        str | None,
+        typer.Option(help="amaranth, verilog, c, table, lut_header; default: by suffix."),
+    ] = None,
+    top: Annotated[str | None, typer.Option(help="Verilog module or C function.")] = None,
+    operands: Annotated[
+        str | None,
+        typer.Option(metavar="FIRST,SECOND", help="Names of the operands; of a table: row,column."),
+    ] = None,
+    product: Annotated[str | None, typer.Option(help="Name of the output.")] = None,
+    signed: Annotated[
+        bool | None, typer.Option("--signed/--unsigned", help="What the operands are.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name, where the source's will not do.")] = None,
+    cells: Cells = None,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of circuits.")] = Path(
+        "circuits"
+    ),
+) -> None:
+    """Read a multiplier from elsewhere, and keep it as a circuit that can be a candidate."""
+    with _guard():
+        from hw.importers import Source, import_multiplier
+        from hw.liberty import find_library
+        from hw.multipliers import save_multiplier
+
+        library = None if cells is None else find_library(cells)
+        ports = _two_names(operands)
+        source = Source(place, name, signed, ports, product, top, library)
+        multiplier = import_multiplier(source, kind).multiplier()
+        path = save_multiplier(multiplier, out)
+        typer.echo(f"{multiplier.origin}: {multiplier.name}, written to {path}")
+
+
+def _two_names(text: str | None) -> tuple[str, str] | None:
+    if text is None:
+        return None
+    first, comma, second = (part.strip() for part in text.partition(","))
+    if not (first and comma and second) or "," in second:
+        _refuse(f"--operands must be two names like A,B, not {text!r}")
+    return first, second
 
 
 @app.command()
