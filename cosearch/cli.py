@@ -36,8 +36,10 @@ app = typer.Typer(
 )
 
 lut_app = typer.Typer(
-    cls=DefaultGroup, help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), evolve or
-    import new ones.", no_args_is_help=False, rich_markup_mode=None,
+    cls=DefaultGroup,
+    help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), evolve or import others.",
+    no_args_is_help=False,
+    rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(lut_app, name="lut")
