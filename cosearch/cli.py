@@ -37,7 +37,7 @@ app = typer.Typer(
 
 lut_app = typer.Typer(
     cls=DefaultGroup,
-    help="Build the multipliers of a run (`lut RUN` is `lut build RUN`), evolve or import new ones.",
+    help="Build a run's multipliers (`lut RUN` is `lut build RUN`), evolve or import new ones.",
     no_args_is_help=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -44,10 +44,27 @@ class Arithmetic:
         dilation: int = 1,
         groups: int = 1,
     ) -> nn.Module:
-        geometry = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
         if self.candidates is None:
-            return nn.Conv2d(in_channels, out_channels, kernel_size, bias=False, **geometry)  # type: ignore[arg-type]
-        return ApproxConv2d(in_channels, out_channels, kernel_size, self.candidates, **geometry)
+            return nn.Conv2d(
+                in_channels,
+                out_channels,
+                kernel_size,
+                stride=stride,
+                padding=padding,
+                dilation=dilation,
+                groups=groups,
+                bias=False,
+            )
+        return ApproxConv2d(
+            in_channels,
+            out_channels,
+            kernel_size,
+            self.candidates,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+        )
 
     def batch_norm(self, channels: int) -> nn.BatchNorm2d:
         return nn.BatchNorm2d(channels, affine=self.affine)

@@ -145,8 +145,7 @@ class _Integeriser:
         return self._convolved(node, module, str(node.target))
 
     def _linear(self, node: fx.Node, module: ApproxLinear) -> Value:
-        value = self._convolved(node, module.convolution, str(node.target))
-        return replace(value, offset=module.bias.detach().to(torch.float64))
+        return self._convolved(node, module.convolution, str(node.target))
 
     def _convolved(self, node: fx.Node, module: ApproxConv2d, layer: str) -> Value:
         quantised = self._quantised(self._value(node, 0), module.quantiser, layer)
@@ -159,7 +158,8 @@ class _Integeriser:
             Convolution(layer, (quantised,), layer, levels.to(kind), lut, module.geometry, size)
         )
         scale = module.quantiser.scale.to(torch.float64) * scales.flatten().to(torch.float64)
-        return Value(name, scale, _float64(0.0))
+        bias = module.bias
+        return Value(name, scale, _float64(0.0) if bias is None else bias.detach().double())
 
     def _batch_norm(self, node: fx.Node, module: nn.BatchNorm2d) -> Value:
         value = self._value(node, 0)

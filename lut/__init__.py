@@ -2,6 +2,8 @@
 them.
 """
 
+from .approximation import approximate as approximate
+from .approximation import calibrate as calibrate
 from .factors import Factors as Factors
 from .factors import JointBasis as JointBasis
 from .factors import factorize as factorize
@@ -9,6 +11,7 @@ from .factors import joint_basis as joint_basis
 from .functional import approx_conv2d as approx_conv2d
 from .functional import approx_linear as approx_linear
 from .geometry import ConvGeometry as ConvGeometry
+from .layers import ApproxConv1d as ApproxConv1d
 from .layers import ApproxConv2d as ApproxConv2d
 from .layers import ApproxLinear as ApproxLinear
 from .layers import Candidates as Candidates

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from torch import Size
 
-__all__ = ["ConvGeometry"]
+__all__ = ["ConvGeometry", "IntPair", "pair"]
 
 IntPair = int | tuple[int, int]
 
@@ -22,7 +22,7 @@ class ConvGeometry:
     def of(
         cls, stride: IntPair = 1, padding: IntPair = 0, dilation: IntPair = 1, groups: int = 1
     ) -> "ConvGeometry":
-        return cls(_pair(stride), _pair(padding), _pair(dilation), groups)
+        return cls(pair(stride), pair(padding), pair(dilation), groups)
 
     def without_padding(self) -> "ConvGeometry":
         return replace(self, padding=(0, 0))
@@ -37,5 +37,6 @@ class ConvGeometry:
         return height, width
 
 
-def _pair(value: IntPair) -> tuple[int, int]:
+def pair(value: IntPair) -> tuple[int, int]:
+    """(height, width) of one number or of two."""
     return (value, value) if isinstance(value, int) else (int(value[0]), int(value[1]))

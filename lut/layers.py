@@ -18,12 +18,12 @@ from torch.nn import functional
 from hw.errors import InputError
 
 from .factors import JointBasis, joint_basis
-from .geometry import ConvGeometry
+from .geometry import ConvGeometry, IntPair, pair
 from .planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
 from .quantisation import ActivationQuantiser, quantise, weight_scales
 from .table import LUT
 
-__all__ = ["ApproxConv2d", "ApproxLinear", "Candidates"]
+__all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear", "Candidates"]
 
 
 class Candidates(nn.Module):
@@ -88,9 +88,7 @@ class _MixedConvolution(torch.autograd.Function):
         geometry: ConvGeometry,
         block: int,
     ) -> Tensor:
-        """x, w: integer levels as floats; v (M, columns, R); block: input channels a sum is exact
-        for.
-        """
+        """x, w: integer levels as floats; v (M, columns, R); block: channels a sum is exact for."""
         rows = _padded_patterns(x, len(u), geometry)
         columns = w.to(torch.int64) & (v.shape[1] - 1)
         mixed = v[0] if mixture is None else torch.einsum("m,mbr->br", mixture, v)
@@ -104,8 +102,8 @@ class _MixedConvolution(torch.autograd.Function):
         x, w, rows, columns, u, v = ctx.saved_tensors
         gradient, geometry = gradients[0], ctx.geometry
         grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation, False, (0,
-            0), geometry.groups, (ctx.needs_input_grad[0], ctx.needs_input_grad[1], False),
+            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation,
+            False, (0, 0), geometry.groups, (*ctx.needs_input_grad[:2], False),
         )  # fmt: skip
         grad_mixture = None
         if ctx.mixed and ctx.needs_input_grad[2]:
@@ -165,34 +163,36 @@ def _blocked_convolution(
 
 
 class ApproxConv2d(nn.Module):
-    """Convolution, no bias, whose integer products are those of a multiplier.
+    """Convolution whose integer products are those of a multiplier.
 
-    ``y = scale_x · scale_w[o] · accumulator``, the accumulator being exactly the table's integer
-    sum. Input float (N, C, H, W), output float (N, O, H', W'). With several candidates ``forward``
-    takes their weights, shape (M,), which need not be one-hot.
+    ``y = scale_x · scale_w[o] · accumulator (+ bias[o])``, the accumulator being exactly the
+    table's integer sum. kernel_size, stride, padding (zeros), dilation: one number or (height,
+    width). Input float (N, C, H, W), output float (N, O, H', W'). With several candidates
+    ``forward`` takes their weights, shape (M,), which need not be one-hot.
     """
 
     def __init__(
         self,
         in_channels: int,
         out_channels: int,
-        kernel_size: int,
+        kernel_size: IntPair,
         candidates: Candidates,
         *,
-        stride: int = 1,
-        padding: int = 0,
-        dilation: int = 1,
+        stride: IntPair = 1,
+        padding: IntPair = 0,
+        dilation: IntPair = 1,
         groups: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         self.candidates = candidates
         self.geometry = ConvGeometry.of(stride, padding, dilation, groups)
-        self.weight = nn.Parameter(
-            torch.empty(out_channels, in_channels // groups, kernel_size, kernel_size)
-        )
+        height, width = pair(kernel_size)
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, height, width))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.quantiser = ActivationQuantiser(*candidates.a_range)
-        self._block = _exact_channels(candidates, kernel_size * kernel_size)
+        self._block = _exact_channels(candidates, height * width)
 
     def quantised_weight(self) -> tuple[Tensor, Tensor]:
         """Integer levels (O, C / groups, kH, kW) as floats, and scales (O, 1, 1, 1)."""
@@ -209,29 +209,66 @@ class ApproxConv2d(nn.Module):
         accumulators: Tensor = _MixedConvolution.apply(
             levels, weights, mixture, u, v, self.geometry, self._block
         )
-        return accumulators * (self.quantiser.scale * scales.view(1, -1, 1, 1))
+        result = accumulators * (self.quantiser.scale * scales.view(1, -1, 1, 1))
+        return result if self.bias is None else result + self.bias.view(1, -1, 1, 1)
 
     def extra_repr(self) -> str:
-        outputs, inputs, kernel, _ = self.weight.shape
+        outputs, inputs, *kernel = self.weight.shape
         names = "|".join(lut.name for lut in self.candidates.luts)
-        return (
-            f"{inputs * self.geometry.groups}, {outputs}, kernel_size={kernel}, multiplier={names}"
-        )
+        channels = f"{inputs * self.geometry.groups}, {outputs}"
+        return f"{channels}, kernel_size={tuple(kernel)}, multiplier={names}"
 
 
 class ApproxLinear(nn.Module):
-    """Fully connected layer, with bias, whose integer products are those of a multiplier.
+    """Fully connected layer whose integer products are those of a multiplier.
 
-    Input float (N, C), output float (N, O); otherwise as :class:`ApproxConv2d`.
+    Input float (..., C), output float (..., O); otherwise as :class:`ApproxConv2d`, which it holds.
     """
 
-    def __init__(self, in_features: int, out_features: int, candidates: Candidates) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, candidates: Candidates, *, bias: bool = True
+    ) -> None:
         super().__init__()
-        self.convolution = ApproxConv2d(in_features, out_features, 1, candidates)
-        self.bias = nn.Parameter(torch.zeros(out_features))
+        self.convolution = ApproxConv2d(in_features, out_features, 1, candidates, bias=bias)
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        return self.convolution(x[:, :, None, None], mixture)[:, :, 0, 0] + self.bias
+        rows = x.reshape(-1, x.shape[-1], 1, 1)
+        result: Tensor = self.convolution(rows, mixture).reshape(*x.shape[:-1], -1)
+        return result
+
+
+class ApproxConv1d(nn.Module):
+    """1-D convolution, (N, C, L) to (N, O, L'); otherwise as :class:`ApproxConv2d`."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        candidates: Candidates,
+        *,
+        stride: int = 1,
+        padding: int = 0,
+        dilation: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        self.convolution = ApproxConv2d(
+            in_channels,
+            out_channels,
+            (1, kernel_size),
+            candidates,
+            stride=(1, stride),
+            padding=(0, padding),
+            dilation=(1, dilation),
+            groups=groups,
+            bias=bias,
+        )
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        result: Tensor = self.convolution(x[:, :, None], mixture)[:, :, 0]
+        return result
 
 
 def _exact_channels(candidates: Candidates, taps: int) -> int:

@@ -83,7 +83,10 @@ def test_linear_is_the_matrix_product_plus_bias() -> None:
     weights, scales = layer.convolution.quantised_weight()
     quantiser = layer.convolution.quantiser
     expected = (quantiser(x) @ weights[:, :, 0, 0].T) * (quantiser.scale * scales.view(1, -1))
-    assert torch.equal(layer(x), expected + layer.bias)
+    bias = torch.arange(5.0)
+    with torch.no_grad():
+        layer.convolution.bias.copy_(bias)
+    assert torch.equal(layer(x), expected + bias)
 
 
 def test_quantiser_rounds_as_quantize_linear_and_follows_the_range() -> None:
