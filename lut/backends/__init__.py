@@ -4,6 +4,8 @@ from hw.errors import InputError, unknown_name
 
 from .backend import Backend as Backend
 from .backend import Problem as Problem
+from .cuda_factorised import CudaFactorised
+from .cuda_table import CudaTable
 from .float32 import Float32
 from .int8 import Int8
 from .rows import Rows
@@ -13,6 +15,8 @@ BACKENDS: dict[str, Backend] = {
     "int8": Int8(),
     "float32": Float32(),
     "rows": Rows(),
+    "cuda_factorised": CudaFactorised(),
+    "cuda_table": CudaTable(),
     "table": Table(),
 }
 

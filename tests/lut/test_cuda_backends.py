@@ -1,0 +1,192 @@
+"""The CUDA backends equal the naive sum over the table, bit for bit.
+
+They run on a GPU where there is one, otherwise through Triton's interpreter on the CPU, in a
+process of its own: triton reads TRITON_INTERPRET when it is first imported.
+"""
+
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from hw.errors import InputError
+from lut import LUT, approx_conv2d, approx_linear
+from lut.backends import BACKENDS, Problem
+from lut.backends.cuda_factorised import packed_planes
+from lut.backends.cuda_table import (
+    dense_gathers,
+    dense_rows,
+    depthwise_columns,
+    transposed_table,
+)
+from lut.geometry import ConvGeometry
+
+from .tables import random_table, truncated
+from .test_functional import LUTS, SHAPES, _operands, naive
+
+CUDA = torch.cuda.is_available()
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if CUDA and not INTERPRETED else "cpu"
+NAMES = [name for name in BACKENDS if name.startswith("cuda")]
+runs_kernels = pytest.mark.skipif(
+    not (CUDA or INTERPRETED), reason="no GPU; test_through_the_interpreter runs this one"
+)
+
+
+@pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
+@pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
+def test_through_the_interpreter() -> None:
+    arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", __file__]
+    if find_spec("xdist") is None:
+        arguments.remove("-n")
+        arguments.remove("0")
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def _approximate(x: Tensor, w: Tensor, lut: LUT, backend: str, **settings: object) -> np.ndarray:
+    result = approx_conv2d(x.to(DEVICE), w.to(DEVICE), lut, backend=backend, **settings)  # type: ignore[arg-type]
+    assert result.dtype == torch.int32
+    assert result.device.type == DEVICE
+    return result.cpu().numpy()
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "lut", LUTS, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}{lut.b_signed:d}"
+)
+def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str) -> None:
+    settings = {k: v for k, v in SHAPES[shape].items() if k not in "xw"}
+    x, w = _operands(SHAPES[shape], lut)
+    result = _approximate(x, w, lut, backend, x_zero_point=3, **settings)
+    assert np.array_equal(result, naive(x, w, lut, 3, **settings))
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+@pytest.mark.parametrize("channels", [16, 20, 36])
+def test_channels_side_by_side(channels: int, backend: str) -> None:
+    lut = random_table(3)
+    x, w = _operands({"x": (2, channels, 5, 6), "w": (17, channels, 3, 3)}, lut)
+    channels_last = x.contiguous(memory_format=torch.channels_last)
+    result = _approximate(channels_last, w, lut, backend, padding=1)
+    assert np.array_equal(result, naive(x, w, lut, 0, padding=1))
+
+
+@runs_kernels
+@pytest.mark.parametrize("way", [dense_gathers, dense_rows])
+@pytest.mark.parametrize("shape", ["plain", "grouped"])
+def test_both_ways_of_dense_look_ups(shape: str, way: object) -> None:
+    lut = random_table(200)
+    x, w = _operands(SHAPES[shape], lut)
+    groups = SHAPES[shape].get("groups", 1)
+    assert isinstance(groups, int)
+    patterns = (operand.view(torch.uint8).to(DEVICE) for operand in (x, w))
+    problem = Problem(*patterns, lut, ConvGeometry(groups=groups))
+    result = way(problem).cpu().numpy()  # type: ignore[operator]
+    assert np.array_equal(result, naive(x, w, lut, 0, groups=groups))
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+def test_depthwise_with_several_outputs_of_a_channel(backend: str) -> None:
+    lut = truncated(5)
+    x, w = _operands({"x": (1, 5, 6, 5), "w": (10, 1, 3, 3)}, lut)
+    result = _approximate(x, w, lut, backend, groups=5, dilation=2, padding=2)
+    assert np.array_equal(result, naive(x, w, lut, 0, groups=5, dilation=2, padding=2))
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+def test_every_operand_pair(backend: str) -> None:
+    patterns = torch.arange(256, dtype=torch.uint8).view(torch.int8).to(DEVICE)[:, None]
+    for lut in (truncated(7), random_table(4)):
+        products = approx_linear(patterns, patterns, lut, backend=backend)
+        assert np.array_equal(products.cpu().numpy(), lut.table)
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+def test_narrow_operands(backend: str) -> None:
+    table = np.outer(np.arange(16), np.arange(-8, 8)[np.r_[8:16, 0:8]])
+    lut = LUT(table, b_signed=True, name="4x4")
+    x, w = _operands({"x": (1, 2, 5, 5), "w": (3, 2, 3, 3)}, LUT.exact(b_signed=True))
+    x, w = x % 16, w % 16 - 8
+    exact = torch.nn.functional.conv2d(x.double(), w.double())
+    assert np.array_equal(_approximate(x, w, lut, backend), exact.numpy())
+
+
+@runs_kernels
+@pytest.mark.parametrize("backend", NAMES)
+def test_all_maximum_operands(backend: str) -> None:
+    lut = LUT.exact()
+    x = torch.full((1, 576, 3, 3), 255, dtype=torch.uint8)
+    w = torch.full((2, 576, 3, 3), 255, dtype=torch.uint8)
+    assert (_approximate(x, w, lut, backend) == 576 * 9 * 255 * 255).all()
+
+
+@pytest.mark.skipif(CUDA or INTERPRETED, reason="the kernels run here")
+@pytest.mark.parametrize("backend", NAMES)
+def test_refused_without_a_gpu(backend: str) -> None:
+    x, w = _operands(SHAPES["plain"], LUTS[0])
+    with pytest.raises(InputError, match=f"{backend!r} must be on a CUDA device, not on cpu"):
+        approx_conv2d(x, w, LUTS[0], backend=backend)
+
+
+@runs_kernels
+def test_tables_of_high_rank_are_refused_where_they_need_planes() -> None:
+    lut = random_table(70, seed=3)
+    x, w = _operands(SHAPES["plain"], lut)
+    with pytest.raises(InputError, match="of at most 96 planes of 8 bits, not of rank 70"):
+        _approximate(x, w, lut, "cuda_factorised")
+
+
+@pytest.mark.parametrize("rank", [1, 2, 3, 5, 8, 9, 18])
+def test_packed_planes_are_the_table(rank: int) -> None:
+    lut = random_table(rank)
+    packed = packed_planes(lut, torch.device("cpu"))
+    planes = [
+        (packed.u >> (8 * part)).to(torch.int8).numpy().astype(int)
+        for part in range(packed.per_word)
+    ]
+    u = np.stack(planes, axis=1).reshape(-1, 256).T
+    assert np.array_equal(u @ packed.v.numpy().astype(int), lut.table)
+
+
+@pytest.mark.parametrize(
+    ("table", "dtype"),
+    [
+        (LUT.exact(a_signed=True, b_signed=True), torch.int16),
+        (LUT.exact(), torch.uint16),
+        (LUT.exact(b_signed=True), torch.int16),
+        (random_table(200, magnitude=99), torch.int32),
+    ],
+)
+def test_transposed_tables(table: LUT, dtype: torch.dtype) -> None:
+    transposed = transposed_table(table, torch.device("cpu"))
+    fits = np.iinfo(np.int16).max >= np.abs(table.table).max()
+    assert transposed.dtype == (dtype if dtype != torch.int16 or fits else torch.int32)
+    assert np.array_equal(transposed[:-1].numpy().T, table.table)
+    assert not transposed[-1].to(torch.int64).any()
+
+
+@runs_kernels
+def test_depthwise_look_ups_of_wide_products() -> None:
+    lut = random_table(200, magnitude=99)
+    x, w = _operands({"x": (1, 3, 5, 5), "w": (3, 1, 3, 3)}, lut)
+    patterns = (operand.view(torch.uint8).to(DEVICE) for operand in (x, w))
+    result = depthwise_columns(Problem(*patterns, lut, ConvGeometry(groups=3)))
+    assert np.array_equal(result.cpu().numpy(), naive(x, w, lut, 0, groups=3))
