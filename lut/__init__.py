@@ -17,6 +17,7 @@ from .layers import ApproxLinear as ApproxLinear
 from .layers import Candidates as Candidates
 from .library import LibraryEntry as LibraryEntry
 from .library import MultiplierLibrary as MultiplierLibrary
+from .matmul import approx_matmul as approx_matmul
 from .metrics import ErrorMetrics as ErrorMetrics
 from .metrics import error_metrics as error_metrics
 from .quantisation import ActivationQuantiser as ActivationQuantiser
