@@ -1,7 +1,8 @@
 """Batched matrix products whose products come from a table, bit for bit: both operands are data.
 
 ``result[..., i, j] = sum over k of table[x[..., i, k], y[..., k, j]]``, as in attention.
-Factorised: ``u[x]`` and ``v[y]`` side by side along k make one fp32 product, in blocks of k that are exact.
+Factorised: ``u[x]`` and ``v[y]`` side by side along k make one fp32 product, in blocks of k that
+are exact.
 """
 
 import torch
