@@ -5,20 +5,22 @@ One layer holds one multiplier or several candidates. All candidates share one a
 the number of candidates: ``sum_m beta_m sum_k table_m[x_k, w_k] = sum_r u_r(x) * (sum_m beta_m
 v_mr(w))``.
 
-Gradients with respect to operands are straight-through: those of the exact product.
+Gradients with respect to operands are those of :mod:`lut.gradients`, by default straight-through.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from hw.errors import InputError
+from hw.errors import InputError, unknown_name
 
 from .factors import JointBasis, joint_basis
 from .geometry import ConvGeometry, IntPair, pair
+from .gradients import GRADIENTS
 from .planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
 from .quantisation import ActivationQuantiser, quantise, weight_scales
 from .table import LUT
@@ -26,19 +28,27 @@ from .table import LUT
 __all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear", "Candidates"]
 
 
+SLOPES = ("x_u", "x_v", "w_u", "w_v")
+
+
 class Candidates(nn.Module):
     """The multipliers a layer may compute with, over one joint basis. Shared by many layers.
 
     ``luts`` must agree in width and signedness; `basis` is theirs, computed where it is not given.
-    Buffers (not in the state_dict): ``u`` float32
-    (256, R), ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums raise
-    InputError.
+    `gradient` is a name in ``lut.gradients.GRADIENTS``. Buffers (not in the state_dict): ``u``
+    float32 (256, R), ``v`` float32 (M, 256, R). Tables whose rank is too high for exact fp32 sums
+    raise InputError.
     """
 
     u: Tensor
     v: Tensor
 
-    def __init__(self, luts: Sequence[LUT], basis: JointBasis | None = None) -> None:
+    def __init__(
+        self,
+        luts: Sequence[LUT],
+        basis: JointBasis | None = None,
+        gradient: str = "straight_through",
+    ) -> None:
         super().__init__()
         self.luts = tuple(luts)
         if len({(lut.table.shape, lut.a_signed, lut.b_signed) for lut in self.luts}) != 1:
@@ -49,6 +59,16 @@ class Candidates(nn.Module):
         self.product_bound, self.rank = max(bounds), basis.rank
         self.register_buffer("u", torch.from_numpy(basis.u).to(torch.float32), persistent=False)
         self.register_buffer("v", torch.from_numpy(basis.v).to(torch.float32), persistent=False)
+        self.gradient = gradient
+        for name, slopes in _slopes(self.luts, basis, gradient).items():
+            self.register_buffer(name, slopes, persistent=False)
+
+    @property
+    def slopes(self) -> tuple[Tensor, ...]:
+        """x_u, x_v, w_u, w_v of all candidates, (M, 256, S); none for straight-through."""
+        if self.gradient == "straight_through":
+            return ()
+        return tuple(self.get_buffer(name) for name in SLOPES)
 
     def __len__(self) -> int:
         return len(self.luts)
@@ -62,6 +82,19 @@ class Candidates(nn.Module):
     def b_range(self) -> tuple[int, int]:
         """Symmetric quantisation range of weights."""
         return _symmetric_range(self.luts[0].b_width, self.luts[0].b_signed)
+
+
+def _slopes(luts: Sequence[LUT], basis: JointBasis, gradient: str) -> dict[str, Tensor]:
+    """The gradient's tables, stacked over candidates."""
+    if gradient not in GRADIENTS:
+        raise unknown_name("gradient", gradient, GRADIENTS)
+    if gradient == "straight_through":
+        return {}
+    each = [GRADIENTS[gradient](lut, basis.factors(index)) for index, lut in enumerate(luts)]
+    return {
+        name: torch.from_numpy(np.stack([getattr(one, name) for one in each])).to(torch.float32)
+        for name in SLOPES
+    }
 
 
 def _basis(luts: Sequence[LUT]) -> JointBasis:
@@ -87,28 +120,67 @@ class _MixedConvolution(torch.autograd.Function):
         v: Tensor,
         geometry: ConvGeometry,
         block: int,
+        *slopes: Tensor,
     ) -> Tensor:
-        """x, w: integer levels as floats; v (M, columns, R); block: channels a sum is exact for."""
+        """x, w: integer levels as floats; v (M, columns, R); block: channels a sum is exact for;
+        slopes: none, or the gradient's x_u, x_v, w_u, w_v, each (M, 256, S).
+        """
         rows = _padded_patterns(x, len(u), geometry)
         columns = w.to(torch.int64) & (v.shape[1] - 1)
-        mixed = v[0] if mixture is None else torch.einsum("m,mbr->br", mixture, v)
+        mixed = v[0] if mixture is None else mixed_table(mixture, v)
         planes, kernels = factor_planes(rows, u), weight_planes(columns, mixed)
-        ctx.save_for_backward(x, w, rows, columns, u, v)
+        slopes = tuple(s[0] if mixture is None else mixed_table(mixture, s) for s in slopes)
+        ctx.save_for_backward(x, w, rows, columns, u, v, *slopes)
         ctx.geometry, ctx.mixed = geometry, mixture is not None
         return _blocked_convolution(planes, kernels, geometry, block * u.shape[1])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        x, w, rows, columns, u, v = ctx.saved_tensors
+        x, w, rows, columns, u, v, *slopes = ctx.saved_tensors
         gradient, geometry = gradients[0], ctx.geometry
-        grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
-            gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation,
-            False, (0, 0), geometry.groups, (*ctx.needs_input_grad[:2], False),
-        )  # fmt: skip
+        if slopes:
+            grad_x, grad_w = _operand_gradients(gradient, rows, columns, slopes, geometry)
+        else:
+            grad_x, grad_w, _ = torch.ops.aten.convolution_backward(
+                gradient, x, w, None, geometry.stride, geometry.padding, geometry.dilation,
+                False, (0, 0), geometry.groups, (*ctx.needs_input_grad[:2], False),
+            )  # fmt: skip
         grad_mixture = None
         if ctx.mixed and ctx.needs_input_grad[2]:
             grad_mixture = _mixture_gradient(gradient, rows, columns, u, v, geometry)
-        return grad_x, grad_w, grad_mixture, None, None, None, None
+        return grad_x, grad_w, grad_mixture, *([None] * (4 + len(slopes)))
+
+
+def mixed_table(mixture: Tensor, tables: Tensor) -> Tensor:
+    """sum_m mixture_m · tables[m], for tables (M, 256, S)."""
+    return torch.einsum("m,mbs->bs", mixture, tables)
+
+
+def _operand_gradients(
+    gradient: Tensor,
+    rows: Tensor,
+    columns: Tensor,
+    slopes: Sequence[Tensor],
+    geometry: ConvGeometry,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x (without its padding) and w from the slopes of the products."""
+    x_u, x_v, w_u, w_v = slopes
+    settings = (None, geometry.stride, (0, 0), geometry.dilation, False, (0, 0), geometry.groups)
+    planes = factor_planes(rows, w_u)
+    kernels = weight_planes(columns, x_v)
+    through_x, _, _ = torch.ops.aten.convolution_backward(
+        gradient, factor_planes(rows, x_u), kernels, *settings, (True, False, False)
+    )
+    _, through_w, _ = torch.ops.aten.convolution_backward(
+        gradient, planes, weight_planes(columns, w_v), *settings, (False, True, False)
+    )
+    batch, channels, height, width = rows.shape
+    by_plane = (through_x * factor_planes(rows, x_u)).view(batch, channels, -1, height, width)
+    top, left = geometry.padding
+    grad_x = by_plane.sum(2)[:, :, top : height - top, left : width - left]
+    outputs, inputs, *taps = columns.shape
+    grad_w = (through_w * weight_planes(columns, w_v)).view(outputs, inputs, -1, *taps).sum(2)
+    return grad_x, grad_w
 
 
 def _mixture_gradient(
@@ -207,7 +279,7 @@ class ApproxConv2d(nn.Module):
         weights, scales = self.quantised_weight()
         u, v = self.candidates.u, self.candidates.v
         accumulators: Tensor = _MixedConvolution.apply(
-            levels, weights, mixture, u, v, self.geometry, self._block
+            levels, weights, mixture, u, v, self.geometry, self._block, *self.candidates.slopes
         )
         result = accumulators * (self.quantiser.scale * scales.view(1, -1, 1, 1))
         return result if self.bias is None else result + self.bias.view(1, -1, 1, 1)
