@@ -106,6 +106,8 @@ def stream_activity(netlist: Netlist, stream: npt.ArrayLike) -> Activity:
 
     ``stream``: integers, shape (length, input ports), bit patterns or two's-complement values.
     """
+    from .kernels import change_counts
+
     patterns = stream_patterns(netlist, stream)
     bits = stream_bits(netlist, patterns)
     steps = len(patterns) - 1
@@ -113,7 +115,7 @@ def stream_activity(netlist: Netlist, stream: npt.ArrayLike) -> Activity:
     for gate in netlist.gates:
         size = len(gate.inputs)
         state = _states(bits, gate.inputs)
-        changes = _change_counts(state[:-1], state[1:], size) / steps
+        changes = change_counts(state, 1 << size) / steps
         gates.append(_settled(_histogram(state, size), changes, len(gate.outputs)))
     toggles = {
         net: float(np.count_nonzero(values[1:] != values[:-1])) / steps
@@ -222,14 +224,11 @@ def _states(bits: Bits, inputs: tuple[int, ...]) -> npt.NDArray[np.uint8]:
 
 
 def _histogram(state: npt.NDArray[np.uint8], inputs: int, weights: Array | None = None) -> Array:
-    counts = np.bincount(state, weights, minlength=1 << inputs).astype(np.float64)
-    return counts if weights is not None else counts / state.size
+    from .kernels import weight_of_states
 
-
-def _change_counts(old: npt.NDArray[np.uint8], new: npt.NDArray[np.uint8], inputs: int) -> Array:
-    codes = (old.astype(np.uint16) << np.uint16(inputs)) | new
-    counts = np.bincount(codes, minlength=1 << 2 * inputs).astype(np.float64)
-    return counts.reshape(1 << inputs, 1 << inputs)
+    if weights is None:
+        return np.bincount(state, minlength=1 << inputs) / state.size
+    return weight_of_states(state, weights, 1 << inputs)
 
 
 def _edges(changes: Array, table: int) -> float:

@@ -21,6 +21,38 @@ def flip_counts(state: Bytes, width: int, size: int) -> Array:
     return counts
 
 
+def weight_of_states(state: Bytes, weights: Array, size: int) -> Array:
+    """The weight of every state, over patterns with their weights."""
+    sums: Array = _weight_of_states(state, weights, size)
+    return sums
+
+
+def change_counts(state: Bytes, size: int) -> Array:
+    """How often a gate goes from state to state in a sequence, shape (size, size), old by new."""
+    counts: Array = _change_counts(state, size).astype(np.float64)
+    return counts
+
+
+@numba.njit(cache=True)
+def _weight_of_states(state: Bytes, weights: Array, size: int) -> Array:
+    sums = np.zeros((4, size))  # four, so that one addition need not wait for the one before
+    whole = state.size // 4 * 4
+    for start in range(0, whole, 4):
+        for lane in range(4):
+            sums[lane, state[start + lane]] += weights[start + lane]
+    for last in range(whole, state.size):
+        sums[0, state[last]] += weights[last]
+    return sums.sum(axis=0)
+
+
+@numba.njit(cache=True)
+def _change_counts(state: Bytes, size: int) -> Integers:
+    counts = np.zeros((2, size, size), np.int64)
+    for step in range(1, state.size):
+        counts[step & 1, state[step - 1], state[step]] += 1
+    return counts.sum(axis=0)
+
+
 @numba.njit(cache=True)
 def _flip_counts(state: Bytes, width: int, size: int) -> Integers:
     counts = np.zeros((size, size), np.int64)
