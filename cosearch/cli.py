@@ -147,7 +147,8 @@ def evolve(
     any_zero: Annotated[bool, typer.Option("--any-zero", help="Allow 0·x other than 0.")] = False,
     a_histogram: Histogram = None,
     b_histogram: Histogram = None,
-    evaluations: Annotated[int, typer.Option(help="Circuits tried.")] = 2_000_000,
+    evaluations: Annotated[int, typer.Option(help="Circuits tried.")] = 4_000_000,
+    lines: Annotated[int, typer.Option(help="Lines of the first half; the best goes on.")] = 4,
     minutes: Annotated[float | None, typer.Option(help="Stop earlier, after so long.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of every random choice.")] = 0,
     cells: Annotated[
@@ -166,7 +167,7 @@ def evolve(
         from hw.evolution import EvolutionTask, read_histogram
 
         task = EvolutionTask(
-            *(start, mae, wce, bias, not any_zero, seed, evaluations),
+            *(start, mae, wce, bias, not any_zero, seed, evaluations, lines),
             a_probabilities=read_histogram(a_histogram),
             b_probabilities=read_histogram(b_histogram),
         )

@@ -2,8 +2,10 @@
 
 A generation makes λ mutated copies of the parent; the cheapest one whose errors are in bounds, and
 that is no dearer than the parent, becomes the next parent, so that the search drifts over circuits
-of equal cost. The cost in the loop is the area of the primitives' cells, adders being primitives;
-whenever it has fallen, the circuit is synthesised, and the one of least energy is the result.
+of equal cost. Several such lines are searched side by side for the first half of the evaluations;
+the one of least cost goes on alone. The cost in the loop is the area of the primitives' cells,
+adders being primitives; where it has fallen, the circuit is synthesised, and the one of least
+energy is the result.
 The method: Z. Vašíček, L. Sekanina, IEEE Trans. Evol. Comput. 19 (2015) 432, and EvoApproxLib.
 """
 
@@ -43,8 +45,8 @@ class EvolutionTask:
     """What is searched for. Errors are in percent of 2^p_width, as EvoApproxLib states them.
 
     ``mae`` and ``bias`` (its magnitude) are means over the operands' distribution: histograms by
-    bit pattern, uniform where empty. ``wce`` holds for every pair. The result depends on nothing
-    but this.
+    bit pattern, uniform where empty. ``wce`` holds for every pair. ``offspring`` is λ, and a child
+    has up to ``mutations`` genes changed. The result depends on nothing but this.
     """
 
     start: str = "mul8s_array"
@@ -54,7 +56,8 @@ class EvolutionTask:
     keep_zero: bool = True
     seed: int = 0
     evaluations: int = 1_000_000
-    offspring: int = 4
+    lines: int = 4
+    offspring: int = 1
     mutations: int = 3
     a_probabilities: tuple[float, ...] = field(default=(), repr=False)
     b_probabilities: tuple[float, ...] = field(default=(), repr=False)
@@ -64,15 +67,15 @@ class EvolutionTask:
             value = getattr(self, name)
             if value is not None and not 0 <= value <= 100:
                 raise InputError(f"{name} must be 0 to 100 percent, not {value}")
-        for name in ("evaluations", "offspring", "mutations"):
+        for name in ("evaluations", "lines", "offspring", "mutations"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.seed < 0:
             raise InputError(f"seed must be at least 0, not {self.seed}")
 
     def digest(self) -> str:
-        """Of everything but the budget: a search may be given more evaluations and go on."""
-        text = json.dumps(asdict(replace(self, evaluations=1)), sort_keys=True)
+        """SHA-256 of all of it."""
+        text = json.dumps(asdict(self), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -99,20 +102,36 @@ class ErrorFigures:
 
 
 @dataclass(frozen=True)
-class EvolutionState:
-    """Where a search stands: the parent, the random numbers' state, and the best circuit so far."""
+class Line:
+    """A parent, what its cells take, and the state of its random numbers."""
 
     genome: Genome
-    random: int
-    evaluations: int
     area_um2: float
+    random: int
+
+
+@dataclass(frozen=True)
+class EvolutionState:
+    """Where a search stands: its lines, and the circuit of least energy so far.
+
+    ``measured_um2`` is the least area of which the energy is known.
+    """
+
+    lines: tuple[Line, ...]
+    evaluations: int
+    measured_um2: float
     best: Genome
     best_cost: Cost
+
+    @property
+    def leader(self) -> Line:
+        """The line of least area."""
+        return min(self.lines, key=lambda line: line.area_um2)
 
 
 @dataclass(frozen=True)
 class EvolutionStep:
-    """A progress report: what the parent's cells take, its errors, and the least energy so far."""
+    """A progress report: the least area of a parent, its errors, and the least energy so far."""
 
     evaluations: int
     seconds: float
@@ -208,28 +227,40 @@ class _Search:
 
     def first(self) -> EvolutionState:
         genome = genome_of(self.problem.start.netlist)
-        cost = self._cost(genome)
-        seed = int(np.random.SeedSequence(self.task.seed).generate_state(1, np.uint64)[0]) | 1
-        return EvolutionState(genome, seed, 0, self._area(genome), genome, cost)
+        area = self._area(genome)
+        seeds = np.random.SeedSequence(self.task.seed).generate_state(self.task.lines, np.uint64)
+        lines = tuple(Line(genome, area, int(seed) | 1) for seed in seeds)
+        return EvolutionState(lines, 0, area, genome, self._cost(genome))
 
     def advanced(self, state: EvolutionState) -> EvolutionState:
-        """A chunk of generations later; the energy is measured where the area has changed."""
+        """A chunk of generations later; the energy is measured where the area has fallen."""
+        alone = 2 * state.evaluations >= self.task.evaluations
+        lines = (state.leader,) if alone else state.lines
         left = self.task.evaluations - state.evaluations
-        generations = max(1, min(CHUNK, left) // self.task.offspring)
-        genome, random = state.genome.copy(), np.array([state.random], np.uint64)
+        generations = max(1, min(CHUNK, left) // (len(lines) * self.task.offspring))
+        evaluations = state.evaluations + generations * self.task.offspring * len(lines)
+        lines = tuple(self._advanced(line, generations) for line in lines)
+        state = replace(state, lines=lines, evaluations=evaluations)
+        fallen = state.leader.area_um2 < state.measured_um2
+        return self._measured(state) if fallen or evaluations >= self.task.evaluations else state
+
+    def _advanced(self, line: Line, generations: int) -> Line:
+        genome, random = line.genome.copy(), np.array([line.random], np.uint64)
         area = self._run(genome, random, generations)
-        evaluations = state.evaluations + generations * self.task.offspring
-        best, best_cost = state.best, state.best_cost
-        if area != state.area_um2 or evaluations >= self.task.evaluations:
-            cost = self._cost(genome)
-            if cost.energy_fj < best_cost.energy_fj:
-                best, best_cost = genome, cost
-        return EvolutionState(genome, int(random[0]), evaluations, area, best, best_cost)
+        return Line(genome, area, int(random[0]))
+
+    def _measured(self, state: EvolutionState) -> EvolutionState:
+        """With the leader as the best circuit, if it takes less energy."""
+        leader = state.leader
+        cost = self._cost(leader.genome)
+        state = replace(state, measured_um2=leader.area_um2)
+        better = cost.energy_fj < state.best_cost.energy_fj
+        return replace(state, best=leader.genome, best_cost=cost) if better else state
 
     def step(self, state: EvolutionState, elapsed_s: float) -> EvolutionStep:
-        errors = self.errors(state.genome)
-        energy = state.best_cost.energy_fj
-        return EvolutionStep(state.evaluations, elapsed_s, state.area_um2, errors, energy)
+        leader, energy = state.leader, state.best_cost.energy_fj
+        errors = self.errors(leader.genome)
+        return EvolutionStep(state.evaluations, elapsed_s, leader.area_um2, errors, energy)
 
     def multiplier(self, genome: Genome) -> Multiplier:
         task, signed = self.task, self.problem.start.signed
@@ -255,8 +286,8 @@ class _Search:
                 "task": self.task.digest(),
                 "library": self.library.name,
                 "evaluations": state.evaluations,
-                "random": state.random,
-                "genome": _genes(state.genome),
+                "measured_um2": state.measured_um2,
+                "lines": [{"random": line.random, **_genes(line.genome)} for line in state.lines],
                 "best": _genes(state.best),
                 "best_cost": state.best_cost.to_json(),
             },
@@ -272,16 +303,20 @@ class _Search:
                 raise InputError(
                     f"{path} must be of cell library {self.library.name}, not {stored['library']}"
                 )
-            genome, best = self._genome(stored["genome"]), self._genome(stored["best"])
-            cost = Cost.from_json(stored["best_cost"])
-            random, evaluations = int(stored["random"]), int(stored["evaluations"])
+            lines = tuple(self._line(line) for line in stored["lines"])
+            best, cost = self._genome(stored["best"]), Cost.from_json(stored["best_cost"])
+            evaluations, measured = int(stored["evaluations"]), float(stored["measured_um2"])
         except (KeyError, TypeError, ValueError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(
                 f"{path} must be a checkpoint of evolution, not lack {error}"
             ) from None
-        return EvolutionState(genome, random, evaluations, self._area(genome), best, cost)
+        return EvolutionState(lines, evaluations, measured, best, cost)
+
+    def _line(self, stored: dict[str, Any]) -> Line:
+        genome = self._genome(stored)
+        return Line(genome, self._area(genome), int(stored["random"]))
 
     def _genome(self, genes: dict[str, Any]) -> Genome:
         start = self.problem.start

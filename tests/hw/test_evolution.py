@@ -150,7 +150,7 @@ def test_an_interrupted_search_goes_on(tmp_path: Path, monkeypatch: pytest.Monke
     assert evolved == evolve_multiplier(TINY)
     with pytest.raises(InputError, match="must be the checkpoint of this search, not of another"):
         evolve_multiplier(replace(TINY, mae=2.0), checkpoint=checkpoint)
-    checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | {"genome": {}}))
+    checkpoint.write_text(json.dumps(json.loads(checkpoint.read_text()) | {"best": {}}))
     with pytest.raises(InputError, match="must be a checkpoint of evolution, not lack 'functions'"):
         evolve_multiplier(TINY, checkpoint=checkpoint)
 
