@@ -22,7 +22,7 @@ from hw.multipliers import parse_multiplier_name, save_multiplier
 
 BOUNDS = (0.05, 0.2, 0.5, 2.0)
 SIGNS = "us"
-EVALUATIONS = 6_000_000
+EVALUATIONS, LINES = 12_000_000, 8
 PROCESSES = 2
 TOTAL_S = 600
 SEARCH_S = 0.9 * TOTAL_S * PROCESSES / (len(BOUNDS) * len(SIGNS))
@@ -59,7 +59,7 @@ def main(folder: Path | None = None) -> None:
 def search(case: tuple[float, str]) -> Evolved:
     """The circuit of least energy found for a bound and a sign."""
     bound, sign = case
-    task = EvolutionTask(f"mul8{sign}_array", mae=bound, evaluations=EVALUATIONS)
+    task = EvolutionTask(f"mul8{sign}_array", mae=bound, evaluations=EVALUATIONS, lines=LINES)
     return evolve_multiplier(task, seconds=SEARCH_S)
 
 
@@ -78,13 +78,15 @@ def figures(bound: float, sign: str, evolved: Evolved, designs: list[Design]) ->
     within = [d for d in designs if d.name[4] == sign and d.mae <= bound]
     best = min(within, key=lambda design: design.energy_fj)
     case = f"evolved mul8{sign}, MAE <= {bound:g} %"
+    energy = f"{case}: energy (target: {best.name})"
     return [
-        Measurement(f"{case}: energy (target: {best.name})", evolved.cost.energy_fj, "fJ",
-        best.energy_fj), Measurement(f"{case}: MAE", evolved.errors.mae / 655.36, "%", bound),
-        Measurement(f"{case}: WCE", evolved.errors.wce / 655.36, "%"), Measurement(f"{case}: area",
-        evolved.cost.area_um2, "um2"), Measurement(f"{case}: delay", evolved.cost.delay_ps, "ps"),
+        Measurement(energy, evolved.cost.energy_fj, "fJ", best.energy_fj),
+        Measurement(f"{case}: MAE", evolved.errors.mae / 655.36, "%", bound),
+        Measurement(f"{case}: WCE", evolved.errors.wce / 655.36, "%"),
+        Measurement(f"{case}: area", evolved.cost.area_um2, "um2"),
+        Measurement(f"{case}: delay", evolved.cost.delay_ps, "ps"),
         Measurement(f"{case}: evaluations", evolved.evaluations, "circuits"),
-    ]  # fmt: skip
+    ]
 
 
 def _design(name: str) -> Design:
