@@ -35,14 +35,15 @@ def change_counts(state: Bytes, size: int) -> Array:
 
 @numba.njit(cache=True)
 def _weight_of_states(state: Bytes, weights: Array, size: int) -> Array:
-    sums = np.zeros((4, size))  # four, so that one addition need not wait for the one before
+    sums: Array = np.zeros((4, size))  # four, so that one addition need not wait for the one before
     whole = state.size // 4 * 4
     for start in range(0, whole, 4):
         for lane in range(4):
             sums[lane, state[start + lane]] += weights[start + lane]
     for last in range(whole, state.size):
         sums[0, state[last]] += weights[last]
-    return sums.sum(axis=0)
+    total: Array = sums.sum(axis=0)
+    return total
 
 
 @numba.njit(cache=True)
@@ -50,7 +51,8 @@ def _change_counts(state: Bytes, size: int) -> Integers:
     counts = np.zeros((2, size, size), np.int64)
     for step in range(1, state.size):
         counts[step & 1, state[step - 1], state[step]] += 1
-    return counts.sum(axis=0)
+    total: Integers = counts.sum(axis=0)
+    return total
 
 
 @numba.njit(cache=True)

@@ -40,7 +40,8 @@ def survey(
 ) -> Iterator[tuple[str, Mapping[EnergyModel, Cost]]]:
     """Name and costs by energy model, in the order of the names.
 
-    ``processes``: 0 for as many as this process has cores.
+    ``processes``: 0 for as many as this process has cores. They are spawned, so a script that calls
+    this must guard its own work with ``if __name__ == "__main__"``.
     """
     known = {name: _known(name, what) for name in names}
     unknown = [name for name in names if known[name] is None]
