@@ -27,6 +27,7 @@ OPERATIONS = (
     "dil_conv_5x5",
 )
 STRATEGIES = ("darts",)
+GRADIENTS = ("straight_through", "difference", "fitted")
 EXACT_MULTIPLIER = "mul8s_array"
 
 
@@ -164,6 +165,9 @@ class Search(Section):
     gradient_clip: float = _setting(5.0, "largest norm of the weights' gradient", above=0.0)
     alpha_learning_rate: float = _setting(0.05, "of alphas and betas (Adam)", above=0.0)
     alpha_weight_decay: float = _setting(1e-3, "of alphas; betas have none", minimum=0.0)
+    gradient: str = _setting(
+        "straight_through", "of approximate products, for weights", choices=GRADIENTS
+    )
     warmup_share: float = _setting(
         0.2,
         "share of the epochs, at the start, in which alphas and betas rest",
@@ -190,6 +194,7 @@ class Train(Section):
     momentum: float = _setting(0.9, "of SGD", minimum=0.0, below=1.0)
     weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
     gradient_clip: float = _setting(5.0, "largest norm of the gradient", above=0.0)
+    gradient: str = _setting("straight_through", "of approximate products", choices=GRADIENTS)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from cosearch.genotype import CellGenotype, Genotype, MultiplierChoice
 from cosearch.operations import OPERATIONS, Arithmetic, FactorisedReduce, relu_conv_bn
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
-from lut import ApproxLinear, Candidates, MultiplierLibrary
+from lut import LUT, ApproxLinear, Candidates, MultiplierLibrary
 
 __all__ = ["Network", "emulated_arithmetic", "float_arithmetic", "stem"]
 
@@ -22,9 +22,12 @@ def float_arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
     return Arithmetic(None, affine=True)
 
 
-def emulated_arithmetic(library: MultiplierLibrary) -> Arithmetics:
+def emulated_arithmetic(
+    library: MultiplierLibrary, gradient: str = "straight_through"
+) -> Arithmetics:
     """Convolutions with the multipliers of `library`; no choice means its first, the exact one.
 
+    `gradient` is a name in ``lut.gradients.GRADIENTS``.
     Raises InputError when the library has another table under a name than the genotype was found
     with.
     """
@@ -37,9 +40,13 @@ def emulated_arithmetic(library: MultiplierLibrary) -> Arithmetics:
                 f"multiplier {choice.name!r} must have the table of digest {choice.sha256}, "
                 f"not {entry.digest}"
             )
-        return known.setdefault(entry.name, Arithmetic(Candidates([entry.lut]), affine=True))
+        return known.setdefault(entry.name, Arithmetic(_alone(entry.lut, gradient), affine=True))
 
     return arithmetic
+
+
+def _alone(lut: LUT, gradient: str) -> Candidates:
+    return Candidates([lut], gradient=gradient)
 
 
 def stem(space: SearchSpace, arithmetic: Arithmetic) -> nn.Sequential:

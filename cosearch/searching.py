@@ -43,7 +43,7 @@ class Search:
         torch.manual_seed(task.config.seed)
         names = task.config.multipliers.candidates
         luts = task.library.luts(names)
-        candidates = Candidates(luts, task.library.basis(names))
+        candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
         self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]))
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)

@@ -30,7 +30,9 @@ def network_for(role: str, task: Task, genotype: Genotype) -> Network:
         return Network(task.space, genotype, float_arithmetic)
     if role == "exact":
         genotype = genotype.with_multiplier(task.exact)
-    return Network(task.space, genotype, emulated_arithmetic(task.library))
+    return Network(
+        task.space, genotype, emulated_arithmetic(task.library, task.config.train.gradient)
+    )
 
 
 def trained_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -> Network:

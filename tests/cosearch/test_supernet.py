@@ -246,8 +246,11 @@ def test_weights_follow_the_cross_entropy_alone() -> None:
 
 
 def test_unknown_strategy() -> None:
+    from cosearch.config import GRADIENTS as GRADIENT_NAMES
     from cosearch.config import STRATEGIES as NAMES
+    from lut.gradients import GRADIENTS
 
     assert tuple(STRATEGIES) == NAMES
+    assert tuple(GRADIENTS) == GRADIENT_NAMES
     with pytest.raises(InputError, match="did you mean 'darts'"):
         strategy("dart")
