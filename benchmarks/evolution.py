@@ -22,7 +22,7 @@ from hw.multipliers import parse_multiplier_name, save_multiplier
 
 BOUNDS = (0.05, 0.2, 0.5, 2.0)
 SIGNS = "us"
-EVALUATIONS, LINES = 12_000_000, 8
+EVALUATIONS, LINES = 5_000_000, 4
 PROCESSES = 2
 TOTAL_S = 600
 SEARCH_S = 0.9 * TOTAL_S * PROCESSES / (len(BOUNDS) * len(SIGNS))

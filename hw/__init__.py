@@ -47,14 +47,22 @@ if TYPE_CHECKING:
     from .multipliers import FAMILIES as FAMILIES
     from .multipliers import Multiplier as Multiplier
     from .multipliers import build_multiplier as build_multiplier
+    from .multipliers import load_multiplier as load_multiplier
+    from .multipliers import multiplier_shape as multiplier_shape
+    from .multipliers import named_by_digest as named_by_digest
     from .multipliers import parse_multiplier_name as parse_multiplier_name
+    from .multipliers import save_multiplier as save_multiplier
 
 _OF_MULTIPLIERS = (
     "CATALOGUE",
     "FAMILIES",
     "Multiplier",
     "build_multiplier",
+    "load_multiplier",
+    "multiplier_shape",
+    "named_by_digest",
     "parse_multiplier_name",
+    "save_multiplier",
 )
 
 

@@ -202,6 +202,23 @@ def test_bounds_of_partial_products() -> None:
         assert errors.max() == 0
 
 
+def test_documented_errors() -> None:
+    """MAE, WCE and bias in the table of docs/multipliers.md, to the printed digits."""
+    text = Path(__file__).parents[2].joinpath("docs", "multipliers.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in text.splitlines() if "| mul8" in line]
+    figures = {row[0]: tuple(row[4:7]) for row in rows if row[0] in CATALOGUE}
+    assert set(CATALOGUE) - set(figures) == {
+        name
+        for name in CATALOGUE
+        if parse_multiplier_name(name).family.name in ("truncated", "broken_array")
+    }
+    for name, printed in figures.items():
+        shape = parse_multiplier_name(name).shape
+        errors = defined_table(name) - np.outer(*[operand(8, shape.signed)] * 2)
+        mae, wce, bias = np.abs(errors).mean(), np.abs(errors).max(), errors.mean()
+        assert printed == (f"{mae:.2f}", f"{wce}", f"{bias:.2f}"), name
+
+
 def test_every_family_has_a_definition() -> None:
     assert set(DEFINITIONS) == set(FAMILIES)
 
