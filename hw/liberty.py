@@ -7,6 +7,7 @@ out. Format: Synopsys Liberty User Guide, version 2009.06, the open-source part.
 """
 
 import gzip
+import hashlib
 import os
 import re
 import zlib
@@ -181,7 +182,9 @@ def _joined(parts: list[CellLibrary]) -> CellLibrary:
             )
         cells |= part.cells
     voltage = max(voltages, key=voltages.count)
-    return CellLibrary(parts[0].name, voltage, cells, liberty_text(cells, voltage))
+    digest = hashlib.sha256("\0".join(part.text for part in parts).encode()).hexdigest()
+    text = f"/* from files with the digest {digest} */\n{liberty_text(cells, voltage)}"
+    return CellLibrary(parts[0].name, voltage, cells, text)
 
 
 def _liberty_text(path: str | os.PathLike[str]) -> str:

@@ -190,6 +190,8 @@ def test_library_in_several_files(tmp_path: Path) -> None:
     again = library_from_text(joined.text, "again")
     assert again.cells["FAX1"].capacitances_ff == joined.cells["FAX1"].capacitances_ff
     assert again.cells["AOI22X1"].timing == joined.cells["AOI22X1"].timing
+    paths[1].write_text(paths[1].read_text() + "/* other powers */\n")
+    assert find_library(tmp_path).text != joined.text  # it is what results are remembered by
 
 
 def test_several_files_that_do_not_fit(tmp_path: Path) -> None:
