@@ -10,6 +10,8 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+MOST_PINS = 8
+"""Input pins of a gate, at most: those that the Liberty reader lets through."""
 
 
 def flip_counts(state: Bytes, width: int, size: int) -> Array:
@@ -95,7 +97,7 @@ def run_waveforms(
     toggles = np.zeros(nets, np.int64)
     input_changes = np.zeros(first_count[-1], np.int64)
     output_changes = np.zeros(first_count[-1], np.int64)
-    cursor = np.zeros(16, np.int64)
+    cursor = np.zeros(MOST_PINS, np.int64)
     most = 0
     for step in range(1, stimuli.shape[0]):
         edges[:] = 0
@@ -103,58 +105,121 @@ def run_waveforms(
             if stimuli[step, index] != stimuli[step - 1, index]:
                 edges[input_nets[index]] = 1
                 times[input_nets[index], 0] = 0.0
-                toggles[input_nets[index]] += 1
         for gate in range(first_pin.size - 1):
-            base, count = first_pin[gate], first_pin[gate + 1] - first_pin[gate]
-            moves = 0
-            state = 0
-            for pin in range(count):
-                net = pins[base + pin]
-                cursor[pin] = 0
-                moves += edges[net]
-                state |= int(settled[step - 1, net]) << pin
-            if moves == 0:
+            pin, pin_end = first_pin[gate], first_pin[gate + 1]
+            if _moves(pins, pin, pin_end, edges) == 0:
                 continue
-            states = 1 << count
+            size = pin_end - pin
+            first, last = first_output[gate], first_output[gate + 1]
+            state = _state(settled, step - 1, pins, pin, pin_end)
+            cursor[:] = 0
             while True:
-                now = np.inf
-                for pin in range(count):
-                    net = pins[base + pin]
-                    if cursor[pin] < edges[net] and times[net, cursor[pin]] < now:
-                        now = times[net, cursor[pin]]
+                now = _earliest(times, edges, pins, pin, pin_end, cursor)
                 if now == np.inf:
                     break
-                changed = 0
-                for pin in range(count):
-                    net = pins[base + pin]
-                    if cursor[pin] < edges[net] and times[net, cursor[pin]] == now:
-                        cursor[pin] += 1
-                        changed |= 1 << pin
+                changed = _taken(times, edges, pins, pin, pin_end, cursor, now)
                 new = state ^ changed
-                input_changes[first_count[gate] + state * states + new] += 1
-                for output in range(first_output[gate], first_output[gate + 1]):
+                code = (state << size) + new
+                input_changes[first_count[gate] + code] += 1
+                for output in range(first, last):
                     value = tables[output, new]
-                    if tables[output, state] == value:
-                        continue
-                    net = outputs[output]
-                    if edges[net] > 0 and times[net, edges[net] - 1] > now:
-                        edges[net] -= 1  # the pulse is shorter than the delay: swallowed
-                        continue
-                    delay = 0.0
-                    for pin in range(count):
-                        if changed >> pin & 1:
-                            delay = max(delay, delays[output, pin, value])
-                    if edges[net] == capacity:
-                        return toggles, input_changes, output_changes, capacity + 1
-                    times[net, edges[net]] = now + delay
-                    codes[net, edges[net]] = state * states + new
-                    edges[net] += 1
-                    most = max(most, int(edges[net]))
+                    if tables[output, state] != value:
+                        net = outputs[output]
+                        delay = _delay(delays, output, value, changed, size)
+                        _schedule(times, codes, edges, net, now, delay, code)
+                        if edges[net] > capacity:
+                            return toggles, input_changes, output_changes, capacity + 1
+                        most = max(most, int(edges[net]))
                 state = new
-            for output in range(first_output[gate], first_output[gate + 1]):
+            for output in range(first, last):
                 net = outputs[output]
-                toggles[net] += edges[net]
-                start = first_count[gate] + (output - first_output[gate]) * states * states
+                start = first_count[gate] + ((output - first) << 2 * size)
                 for edge in range(edges[net]):
                     output_changes[start + codes[net, edge]] += 1
+        toggles += edges
     return toggles, input_changes, output_changes, most
+
+
+@numba.njit(cache=True)
+def _moves(pins: Integers, first: int, end: int, edges: Integers) -> int:
+    """How many edges the inputs of a gate have."""
+    total = 0
+    for pin in range(first, end):
+        total += int(edges[pins[pin]])
+    return total
+
+
+@numba.njit(cache=True)
+def _state(settled: Bytes, pattern: int, pins: Integers, first: int, end: int) -> int:
+    """The input state of a gate before anything moves."""
+    state = 0
+    for pin in range(first, end):
+        state |= int(settled[pattern, pins[pin]]) << (pin - first)
+    return state
+
+
+@numba.njit(cache=True)
+def _earliest(
+    times: Array, edges: Integers, pins: Integers, first: int, end: int, cursor: Integers
+) -> float:
+    """When the next edge of an input comes; infinity where there is none."""
+    now = np.inf
+    for pin in range(first, end):
+        at = cursor[pin - first]
+        if at < edges[pins[pin]]:
+            now = min(now, times[pins[pin], at])
+    return now
+
+
+@numba.njit(cache=True)
+def _taken(
+    times: Array,
+    edges: Integers,
+    pins: Integers,
+    first: int,
+    end: int,
+    cursor: Integers,
+    now: float,
+) -> int:
+    """The pins that have an edge now, as bits; their cursors move on."""
+    changed = 0
+    for pin in range(first, end):
+        at = cursor[pin - first]
+        if at < edges[pins[pin]] and times[pins[pin], at] == now:
+            cursor[pin - first] += 1
+            changed |= 1 << (pin - first)
+    return changed
+
+
+@numba.njit(cache=True)
+def _delay(delays: Array, output: int, value: int, changed: int, size: int) -> float:
+    """The longest delay to an edge of the output from the pins that moved."""
+    longest = 0.0
+    for pin in range(size):
+        if changed >> pin & 1:
+            longest = max(longest, delays[output, pin, value])
+    return longest
+
+
+@numba.njit(cache=True)
+def _schedule(
+    times: Array,
+    codes: Integers,
+    edges: Integers,
+    net: int,
+    now: float,
+    delay: float,
+    code: int,
+) -> None:
+    """An edge of the net; or none and one less, where the last has not happened yet.
+
+    Beyond the room there is, it is only counted.
+    """
+    count = edges[net]
+    if count > 0 and times[net, count - 1] > now:
+        edges[net] = count - 1
+        return
+    if count < times.shape[1]:
+        times[net, count] = now + delay
+        codes[net, count] = code
+    edges[net] = count + 1
