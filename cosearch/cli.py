@@ -214,6 +214,37 @@ def import_(
         typer.echo(f"{multiplier.origin}: {multiplier.name}, written to {path}")
 
 
+@lut_app.command()
+def cost(
+    names: Annotated[list[str], typer.Argument(metavar="MULTIPLIER...", help="Names.")],
+    stream: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Recorded operand pairs, .npy (length, 2).")
+    ] = None,
+    a_histogram: Histogram = None,
+    b_histogram: Histogram = None,
+    clock: Annotated[float, typer.Option(metavar="MHZ", help="One operation a cycle.")] = 500.0,
+    cells: Cells = None,
+    circuits: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of evolved and imported circuits.")
+    ] = Path("circuits"),
+) -> None:
+    """Print three energies, delay and area of multipliers; operands are uniform if not given."""
+    with _guard():
+        from cosearch.costs import cost_lines, read_stream
+        from hw.costs import Operands
+        from hw.evolution import read_histogram
+
+        operands = Operands(
+            read_histogram(a_histogram) or None,
+            read_histogram(b_histogram) or None,
+            read_stream(stream),
+        )
+        for line in cost_lines(
+            names, operands, cells=cells or "", clock_mhz=clock, circuits=circuits
+        ):
+            typer.echo(line)
+
+
 def _two_names(text: str | None) -> tuple[str, str] | None:
     if text is None:
         return None

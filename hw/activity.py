@@ -20,7 +20,7 @@ Array = npt.NDArray[np.float64]
 Bits = Mapping[int, npt.NDArray[np.uint8]]
 
 EnergyModel = Literal["published-comparable", "workload zero-delay", "workload real-delay"]
-ENERGY_MODELS: tuple[str, ...] = get_args(EnergyModel)
+ENERGY_MODELS: tuple[EnergyModel, ...] = get_args(EnergyModel)
 
 STREAM_LENGTH = 65_536
 """Operand pairs drawn from histograms where a stream is needed."""

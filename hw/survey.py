@@ -7,18 +7,12 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
-from .activity import EnergyModel
+from .activity import ENERGY_MODELS, EnergyModel
 from .cache import Cache, Unknown, cached_cost, cached_netlist
 from .costs import CLOCK_MHZ, Cost
 from .liberty import CellLibrary, find_library
 from .multipliers.catalogue import CIRCUITS
 from .multipliers.saved import find_multiplier, parse_saved_name
-
-MODELS: tuple[EnergyModel, ...] = (
-    "published-comparable",
-    "workload zero-delay",
-    "workload real-delay",
-)
 
 
 @dataclass(frozen=True)
@@ -29,7 +23,7 @@ class Survey:
     """
 
     cells: str = ""
-    models: tuple[EnergyModel, ...] = MODELS
+    models: tuple[EnergyModel, ...] = ENERGY_MODELS
     clock_mhz: float = CLOCK_MHZ
     circuits: Path = CIRCUITS
     cache: Cache | None = None

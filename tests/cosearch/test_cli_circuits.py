@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner, Result
 
@@ -54,3 +55,18 @@ def test_import_asks_for_the_operand_order_then_writes_a_candidate(tmp_path: Pat
     name = result.stdout.split(": ")[1].split(",")[0]
     found = build_multiplier(name, tmp_path / "circuits")
     assert truth_table(found.netlist, signed=False)[31, 3] == 45
+
+
+def test_cost_prints_the_three_energies(tmp_path: Path) -> None:
+    np.save(tmp_path / "stream.npy", np.random.default_rng(0).integers(-8, 8, (500, 2)))
+    result = cosearch("lut", "cost", "mul4s_array", "--stream", "stream.npy", "--clock", "100")
+    assert result.exit_code == 0, result.output
+    published, zero, real = result.stdout.splitlines()
+    assert "fJ published-comparable (one input bit flipped" in published
+    assert "fJ workload zero-delay (recorded stream of 500 operand pairs, zero delay)" in zero
+    assert "fJ workload real-delay (recorded stream of 500 operand pairs, delays of" in real
+    assert all(" mW at 100 MHz" in line for line in (published, zero, real))
+    assert refused("lut", "cost", "mul4s_array", "--stream", "none.npy") == (
+        "none.npy must be a .npy file, but there is no such file"
+    )
+    assert refused("lut", "cost", "mul4s_arry").startswith("family of multiplier")
