@@ -62,7 +62,7 @@ class Cache:
     def usual(cls) -> "Cache":
         """``$COSEARCH_CACHE``, else ``cosearch`` in the user's cache folder."""
         given = os.environ.get(FOLDER_VARIABLE)
-        home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        home = os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()
         return cls(Path(given) if given else Path(home) / "cosearch")
 
     def remembered(self, key: str, compute: Callable[[], Any]) -> Any:

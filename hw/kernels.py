@@ -1,7 +1,10 @@
 """The loops that numpy has no words for, compiled by numba; imported only when they are needed.
 
-Numba keeps the compiled code beside this file, or in the user's cache folder.
+Numba keeps the compiled code beside this file, or in the user's cache folder, where it can.
 """
+
+from collections.abc import Callable
+from typing import TypeVar, cast
 
 import numba
 import numpy as np
@@ -10,8 +13,17 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Bytes = npt.NDArray[np.uint8]
 Integers = npt.NDArray[np.int64]
+Function = TypeVar("Function", bound=Callable[..., object])
 MOST_PINS = 8
 """Input pins of a gate, at most: those that the Liberty reader lets through."""
+
+
+def compiled(function: Function) -> Function:
+    """Compiled by numba, which keeps the code where it may write; else anew in every process."""
+    try:
+        return cast(Function, numba.njit(cache=True)(function))
+    except RuntimeError:  # numba found no folder that it may write to
+        return cast(Function, numba.njit(function))
 
 
 def flip_counts(state: Bytes, width: int, size: int) -> Array:
@@ -35,7 +47,7 @@ def change_counts(state: Bytes, size: int) -> Array:
     return counts
 
 
-@numba.njit(cache=True)
+@compiled
 def _weight_of_states(state: Bytes, weights: Array, size: int) -> Array:
     sums: Array = np.zeros((4, size))  # four, so that one addition need not wait for the one before
     whole = state.size // 4 * 4
@@ -48,7 +60,7 @@ def _weight_of_states(state: Bytes, weights: Array, size: int) -> Array:
     return total
 
 
-@numba.njit(cache=True)
+@compiled
 def _change_counts(state: Bytes, size: int) -> Integers:
     counts = np.zeros((2, size, size), np.int64)
     for step in range(1, state.size):
@@ -57,7 +69,7 @@ def _change_counts(state: Bytes, size: int) -> Integers:
     return total
 
 
-@numba.njit(cache=True)
+@compiled
 def _flip_counts(state: Bytes, width: int, size: int) -> Integers:
     counts = np.zeros((size, size), np.int64)
     for bit in range(width):
@@ -68,7 +80,7 @@ def _flip_counts(state: Bytes, width: int, size: int) -> Integers:
     return counts + counts.T
 
 
-@numba.njit(cache=True)
+@compiled
 def run_waveforms(
     stimuli: Bytes,
     settled: Bytes,
@@ -140,7 +152,7 @@ def run_waveforms(
     return toggles, input_changes, output_changes, most
 
 
-@numba.njit(cache=True)
+@compiled
 def _moves(pins: Integers, first: int, end: int, edges: Integers) -> int:
     """How many edges the inputs of a gate have."""
     total = 0
@@ -149,7 +161,7 @@ def _moves(pins: Integers, first: int, end: int, edges: Integers) -> int:
     return total
 
 
-@numba.njit(cache=True)
+@compiled
 def _state(settled: Bytes, pattern: int, pins: Integers, first: int, end: int) -> int:
     """The input state of a gate before anything moves."""
     state = 0
@@ -158,7 +170,7 @@ def _state(settled: Bytes, pattern: int, pins: Integers, first: int, end: int) -
     return state
 
 
-@numba.njit(cache=True)
+@compiled
 def _earliest(
     times: Array, edges: Integers, pins: Integers, first: int, end: int, cursor: Integers
 ) -> float:
@@ -171,7 +183,7 @@ def _earliest(
     return now
 
 
-@numba.njit(cache=True)
+@compiled
 def _taken(
     times: Array,
     edges: Integers,
@@ -191,7 +203,7 @@ def _taken(
     return changed
 
 
-@numba.njit(cache=True)
+@compiled
 def _delay(delays: Array, output: int, value: int, changed: int, size: int) -> float:
     """The longest delay to an edge of the output from the pins that moved."""
     longest = 0.0
@@ -201,7 +213,7 @@ def _delay(delays: Array, output: int, value: int, changed: int, size: int) -> f
     return longest
 
 
-@numba.njit(cache=True)
+@compiled
 def _schedule(
     times: Array,
     codes: Integers,

@@ -2,7 +2,10 @@
 
 import multiprocessing
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +17,7 @@ from hw import InputError, Operands, build_multiplier, default_library, mapped_c
 from hw.cache import Cache, Unknown, cached_cost, cached_mapping, cached_netlist, operands_digest
 from hw.survey import Survey, costs, survey
 
+HW = Path(__file__).parents[2] / "hw"
 NAME = "mul4u_array"
 LIBRARY = default_library()
 NETLIST = build_multiplier(NAME).netlist
@@ -117,3 +121,22 @@ def test_usual_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert Cache.usual().folder == tmp_path / "cosearch"
     monkeypatch.setenv("COSEARCH_CACHE", str(tmp_path / "own"))
     assert Cache.usual().folder == tmp_path / "own"
+
+
+def test_nothing_need_be_writable(tmp_path: Path) -> None:
+    """Neither the package's folder nor any of the user's."""
+    shutil.copytree(HW, tmp_path / "hw", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "hw" / "__pycache__").write_text("in the way of a folder")
+    code = f"import hw; print(hw.multiplier_cost(hw.build_multiplier({NAME!r})))"
+    environment = {**os.environ, "HOME": "/proc/none", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment |= {"PYTHONPATH": str(tmp_path), "XDG_CACHE_HOME": "/proc/none"}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout.startswith("Cost(energy_fj="), result.stderr
