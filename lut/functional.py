@@ -39,7 +39,8 @@ def approx_conv2d(
     geometry = ConvGeometry.of(stride, padding, dilation, groups)
     _check_operands(x, w, geometry)
     height, width = geometry.padding
-    padded = functional.pad(x, (width, width, height, height), value=x_zero_point)
+    border = (width, width, height, height)
+    padded = functional.pad(x, border, value=x_zero_point) if any(border) else x
     problem = Problem(
         _patterns(padded, lut.a_width), _patterns(w, lut.b_width), lut, geometry.without_padding()
     )

@@ -1,7 +1,7 @@
 """Factorised, on the matrix units of a CUDA device: int8 planes, int32 sums, in one fused kernel.
 
-The planes of an activation are looked up in registers, a word of up to eight at a time, inside the
-loop of an implicit matrix product, so nothing of the size of channels · planes is ever in memory.
+The planes of an activation are looked up inside the loop of an implicit matrix product, a word of
+up to eight at a time, so nothing of the size of channels · planes is ever in memory.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,15 @@ from .backend import Problem
 from .cuda_operands import Operands, cuda_refusal, on_device, padded_to
 from .int8 import PLANE_LIMIT, RANK_LIMIT, ZERO_POINT, byte_planes
 
-__all__ = ["CudaFactorised"]
+__all__ = [
+    "CudaFactorised",
+    "PackedPlanes",
+    "Tile",
+    "expanded_weights",
+    "idle_units",
+    "launch",
+    "packed_planes",
+]
 
 WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -23,16 +31,17 @@ WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 @dataclass(frozen=True, eq=False)
 class PackedPlanes:
     """``u``: (words, rows), integers of `per_word` signed bytes, the first plane lowest;
-    ``v``: int8 (words · per_word, columns), planes of zeros last.
+    ``v``: int8 (words · per_word, columns), planes of zeros last; ``bytes``: int8 (count, rows).
     """
 
     u: Tensor
     v: Tensor
     per_word: int
+    bytes: Tensor
 
     @property
-    def words(self) -> int:
-        return self.u.shape[0]
+    def count(self) -> int:
+        return self.bytes.shape[0]
 
 
 class CudaFactorised:
@@ -49,13 +58,15 @@ class CudaFactorised:
     def cost(self, problem: Problem) -> float:
         planes = byte_planes(problem.lut)
         assert planes is not None
-        return 0.2 + 0.1 * planes.u.shape[1]
+        return (0.6 + 0.15 * planes.u.shape[1]) * idle_units(problem)
 
     def accumulators(self, problem: Problem) -> Tensor:
         packed = packed_planes(problem.lut, problem.x.device)
-        if problem.w.shape[1] == 1 and problem.geometry.groups > 1:
-            return _depthwise(problem, packed)
-        return _dense(problem, packed)
+        outputs = problem.w.shape[0] // problem.geometry.groups
+        tile = fused_tile(outputs, problem.w.shape[1] * problem.taps, packed.per_word)
+        operands = Operands.of(problem, tile.depth)
+        launch(operands, packed, expanded_weights(problem, packed, operands, tile), tile)
+        return operands.accumulators
 
 
 @lru_cache(maxsize=256)
@@ -74,7 +85,7 @@ def packed_planes(lut: LUT, device: torch.device) -> PackedPlanes:
         u[plane // per_word, :, plane % per_word] = signed[:, plane]
         v[plane] = planes.v[:, plane]
     packed = u.view(WORD_TYPES[size])[:, :, 0].contiguous()
-    return PackedPlanes(packed.to(device), v.to(device), per_word)
+    return PackedPlanes(packed.to(device), v.to(device), per_word, signed.T.contiguous().to(device))
 
 
 @dataclass(frozen=True)
@@ -88,54 +99,57 @@ class Tile:
     stages: int
 
 
-def dense_tile(outputs: int, operands: int, planes: int) -> Tile:
-    """The fastest of those measured."""
+def fused_tile(outputs: int, operands: int, planes: int) -> Tile:
+    """Of the widths and depths measured the fastest; fewer stages where shared memory is short."""
     width = max(16, min(128, 1 << (outputs - 1).bit_length()))
     depth = 32 if operands <= 32 else 64
-    return Tile(128, width, depth, 4 if width <= 64 else 8, 3)
+    return Tile(128, width, depth, 4 if width <= 64 else 8, 3 if planes <= 5 else 2)
 
 
-def _dense(problem: Problem, packed: PackedPlanes, tile: Tile | None = None) -> Tensor:
-    from .cuda_kernels import expand_weights, factorised_convolution
+def idle_units(problem: Problem) -> float:
+    """How many times the work is done that the sums and outputs of a group need: 1 for large ones,
+    as the units take at least 32 operands and 16 outputs.
+    """
+    operands, outputs = problem.w[0].numel(), problem.w.shape[0] // problem.geometry.groups
+    return max(1.0, 32 / operands) * max(1.0, 16 / outputs)
 
-    groups = problem.geometry.groups
-    outputs, planes = problem.w.shape[0] // groups, packed.v.shape[0]
-    tile = tile or dense_tile(outputs, problem.w.shape[1] * problem.taps, planes)
-    operands = Operands.of(problem, tile.depth)
+
+def expanded_weights(
+    problem: Problem, packed: PackedPlanes, operands: Operands, tile: Tile, side_by_side: int = 1
+) -> Tensor:
+    """v[w], int8 (groups, outputs rounded up, planes / side_by_side, length)."""
+    from .cuda_kernels import expand_weights
+
+    w, groups = problem.w.contiguous(), problem.geometry.groups
+    outputs = w.shape[0] // groups
     padded = padded_to(tile.outputs, outputs)
-    kernels = torch.empty(
-        groups, padded, planes, operands.length, dtype=torch.int8, device=problem.x.device
-    )
-    w = problem.w.contiguous()
-    with on_device(problem.x):
+    planes = packed.v.shape[0] if side_by_side == 1 else side_by_side
+    shape = (groups, padded, planes // side_by_side, operands.length)
+    kernels = torch.empty(shape, dtype=torch.int8, device=w.device)
+    with on_device(w):
         expand_weights[(groups * padded, -(-operands.length // 256))](
-            w, packed.v, kernels, outputs, operands.channels, problem.taps, operands.length,
-            padded, packed.v.shape[1], planes, 256,
+            w, packed.v, kernels, outputs, w.shape[1], problem.taps,
+            operands.channels, operands.length,
+            padded, packed.v.shape[1], planes, side_by_side, 256,
         )  # fmt: skip
-        grid = (-(-operands.positions // tile.positions), padded // tile.outputs, groups)
+    return kernels
+
+
+def launch(
+    operands: Operands, packed: PackedPlanes, kernels: Tensor, tile: Tile, *, expanded: bool = False
+) -> None:
+    """Fill `operands.result`; `expanded`: the images of `operands` are planes already."""
+    from .cuda_kernels import factorised_convolution
+
+    groups, padded, _, length = kernels.shape
+    outputs = operands.result.shape[3] // groups
+    words, per_word = (1, 1) if expanded else (packed.u.shape[0], packed.per_word)
+    grid = (-(-operands.positions // tile.positions), padded // tile.outputs, groups)
+    with on_device(kernels):
         factorised_convolution[grid](
             operands.x, packed.u, kernels, operands.offsets, operands.result, *operands.steps,
-            operands.channels, outputs, groups, operands.length,
-            padded, packed.u.shape[1], packed.words, packed.per_word, operands.vector,
+            operands.channels, outputs, groups, length,
+            padded, packed.u.shape[1], words, per_word, operands.vector, expanded,
             tile.positions, tile.outputs, tile.depth,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip
-    return operands.accumulators
-
-
-def _depthwise(problem: Problem, packed: PackedPlanes) -> Tensor:
-    from .cuda_kernels import depthwise_factors
-
-    operands = Operands.of(problem, 1)
-    outputs = problem.w.shape[0]
-    block = min(64, max(4, 1 << (outputs - 1).bit_length()))
-    positions = 1024 // block
-    grid = (-(-operands.positions // positions), -(-outputs // block))
-    with on_device(problem.x):
-        depthwise_factors[grid](
-            operands.x, packed.u, packed.v, problem.w.contiguous(), operands.offsets,
-            operands.result, *operands.steps, outputs, outputs // problem.geometry.groups,
-            problem.taps, packed.u.shape[1], packed.v.shape[1], packed.words, packed.per_word,
-            positions, block,
-        )  # fmt: skip
-    return operands.accumulators

@@ -5,14 +5,12 @@ order, and the result is int32 (positions, O). Operands of one sum are numbered 
 channel; `offsets[k]` is where operand k lies in x, counted from the first operand of the position.
 """
 
-from typing import Any
-
 import triton
 import triton.language as tl
 
 __all__ = [
     "depthwise_columns",
-    "depthwise_factors",
+    "expand_images",
     "expand_weights",
     "factorised_convolution",
     "gathered_convolution",
@@ -24,8 +22,13 @@ __all__ = [
 
 @triton.jit
 def _first_operands(
-    position: Any, width: Any, places: Any, image: Any, row_step: Any, column_step: Any
-) -> Any:
+    position: tl.tensor,
+    width: tl.tensor,
+    places: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+) -> tl.tensor:
     """Where the first operand of each position lies in x; `places`: positions of one image."""
     place = position % places
     start = (position // places).to(tl.int64) * image
@@ -34,56 +37,87 @@ def _first_operands(
 
 @triton.jit
 def expand_weights(
-    w: Any,
-    v: Any,
-    planes: Any,
-    outputs: Any,
-    channels: Any,
-    taps: Any,
-    length: Any,
+    w: tl.tensor,
+    v: tl.tensor,
+    planes: tl.tensor,
+    outputs: tl.tensor,
+    channels: tl.tensor,
+    taps: tl.tensor,
+    step: tl.tensor,
+    length: tl.tensor,
     PADDED_OUTPUTS: tl.constexpr,
     COLUMNS: tl.constexpr,
     PLANES: tl.constexpr,
+    SIDE_BY_SIDE: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """planes int8 (groups, PADDED_OUTPUTS, PLANES, length) = v[w], zero beyond w.
+    """planes int8 (groups, PADDED_OUTPUTS, PLANES / SIDE_BY_SIDE, length) = v[w], zero beyond w.
 
-    w uint8 (groups · outputs, channels, taps); v int8 (PLANES, COLUMNS).
+    w uint8 (groups · outputs, channels, taps); v int8 (PLANES, COLUMNS). Operand k of a sum is that
+    of tap k // step, of channel k % step // SIDE_BY_SIDE.
     """
     row = tl.program_id(0)
     k = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     group, output = row // PADDED_OUTPUTS, row % PADDED_OUTPUTS
-    tap, channel = k // channels, k % channels
-    inside = (tap < taps) & (output < outputs)
+    tap, channel = k // step, k % step // SIDE_BY_SIDE
+    inside = (tap < taps) & (channel < channels) & (output < outputs)
     at = ((group * outputs + output) * channels + channel) * taps + tap
     pattern = tl.load(w + at, mask=inside, other=0).to(tl.int32)
-    for plane in range(PLANES):
-        factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
-        tl.store(planes + (row.to(tl.int64) * PLANES + plane) * length + k, factor, mask=k < length)
+    pattern += k % step % SIDE_BY_SIDE * COLUMNS
+    for part in range(PLANES // SIDE_BY_SIDE):
+        factor = tl.load(v + part * SIDE_BY_SIDE * COLUMNS + pattern, mask=inside, other=0)
+        place = (row.to(tl.int64) * (PLANES // SIDE_BY_SIDE) + part) * length + k
+        tl.store(planes + place, factor, mask=k < length)
+
+
+@triton.jit
+def expand_images(
+    x: tl.tensor,
+    u: tl.tensor,
+    planes: tl.tensor,
+    count: tl.tensor,
+    channels: tl.tensor,
+    STEP: tl.constexpr,
+    ROWS: tl.constexpr,
+    PLANES: tl.constexpr,
+    BLOCK: tl.constexpr,
+) -> None:
+    """planes int8 (places, STEP): u[plane, x] of one place, all planes of a channel side by side.
+
+    x uint8 (places, channels); u int8 (PLANES, ROWS); count: places · STEP, less than 2**31.
+    """
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    part = at % STEP
+    channel = part // PLANES
+    inside = (at < count) & (channel < channels)
+    pattern = tl.load(x + at // STEP * channels + channel, mask=inside, other=0).to(tl.int32)
+    factor = tl.load(u + part % PLANES * ROWS + pattern, mask=inside, other=0)
+    tl.store(planes + at, factor, mask=at < count)
 
 
 @triton.jit
 def factorised_convolution(
-    x: Any,
-    u: Any,
-    planes: Any,
-    offsets: Any,
-    result: Any,
-    positions: Any,
-    width: Any,
-    places: Any,
-    image: Any,
-    row_step: Any,
-    column_step: Any,
-    group_step: Any,
-    outputs: Any,
-    groups: Any,
+    x: tl.tensor,
+    u: tl.tensor,
+    planes: tl.tensor,
+    offsets: tl.tensor,
+    result: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    places: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    group_step: tl.tensor,
+    outputs: tl.tensor,
+    groups: tl.tensor,
     LENGTH: tl.constexpr,
     PADDED_OUTPUTS: tl.constexpr,
     ROWS: tl.constexpr,
     WORDS: tl.constexpr,
     PER_WORD: tl.constexpr,
     VECTOR: tl.constexpr,
+    EXPANDED: tl.constexpr,
     POSITIONS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -91,7 +125,7 @@ def factorised_convolution(
     """Sum over k and planes of u[plane, x]·planes[output, plane, k]: int8 products, int32 sums.
 
     u (WORDS, ROWS): words of PER_WORD signed bytes, the first plane lowest. VECTOR: operands that
-    lie side by side in x, from a multiple of it on.
+    lie side by side in x, from a multiple of it on. EXPANDED: x holds u[x] already, of one plane.
     """
     group = tl.program_id(2)
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
@@ -107,8 +141,11 @@ def factorised_convolution(
         word = turn % WORDS
         k = turn // WORDS * DEPTH + step
         offset = tl.max_contiguous(tl.multiple_of(tl.load(offsets + k), VECTOR), VECTOR)
-        pattern = tl.load(operands[:, None] + offset[None, :]).to(tl.int32)
-        packed = tl.load(u + word * ROWS + pattern)
+        packed = tl.load(operands[:, None] + offset[None, :])
+        if not EXPANDED:
+            pattern = tl.reshape(packed.to(tl.int32), (POSITIONS * DEPTH,))
+            values = tl.load(u + word * ROWS + tl.arange(0, ROWS))
+            packed = tl.reshape(tl.gather(values, pattern, 0), (POSITIONS, DEPTH))
         for part in tl.static_range(PER_WORD):
             left = (packed >> (8 * part)).to(tl.int8)
             at = (row + word * PER_WORD + part) * LENGTH
@@ -120,69 +157,20 @@ def factorised_convolution(
 
 
 @triton.jit
-def depthwise_factors(
-    x: Any,
-    u: Any,
-    v: Any,
-    w: Any,
-    offsets: Any,
-    result: Any,
-    positions: Any,
-    width: Any,
-    places: Any,
-    image: Any,
-    row_step: Any,
-    column_step: Any,
-    outputs: Any,
-    per_channel: Any,
-    TAPS: tl.constexpr,
-    ROWS: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    WORDS: tl.constexpr,
-    PER_WORD: tl.constexpr,
-    POSITIONS: tl.constexpr,
-    OUTPUTS: tl.constexpr,
-) -> None:
-    """One input channel for each output: sums of u[plane, x]·v[plane, w], in int32.
-
-    u as in `factorised_convolution`; v int8 (WORDS · PER_WORD, COLUMNS); w uint8 (outputs, TAPS).
-    """
-    position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
-    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
-    inside = (position < positions)[:, None] & (output < outputs)[None, :]
-    first = _first_operands(
-        tl.minimum(position, positions - 1), width, places, image, row_step, column_step
-    )
-    known = tl.minimum(output, outputs - 1)
-    operands = x + first[:, None] + (known // per_channel)[None, :]
-    sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
-    for tap in tl.static_range(TAPS):
-        pattern = tl.load(operands + tl.load(offsets + tap)).to(tl.int32)
-        weight = tl.load(w + known * TAPS + tap).to(tl.int32)
-        for word in range(WORDS):
-            packed = tl.load(u + word * ROWS + pattern)
-            for part in tl.static_range(PER_WORD):
-                factor = tl.load(v + (word * PER_WORD + part) * COLUMNS + weight).to(tl.int32)
-                sums += (packed >> (8 * part)).to(tl.int8).to(tl.int32) * factor[None, :]
-    place = position.to(tl.int64)[:, None] * outputs + output[None, :]
-    tl.store(result + place, sums, mask=inside)
-
-
-@triton.jit
 def depthwise_columns(
-    x: Any,
-    table: Any,
-    w: Any,
-    offsets: Any,
-    result: Any,
-    positions: Any,
-    width: Any,
-    places: Any,
-    image: Any,
-    row_step: Any,
-    column_step: Any,
-    outputs: Any,
-    per_channel: Any,
+    x: tl.tensor,
+    table: tl.tensor,
+    w: tl.tensor,
+    offsets: tl.tensor,
+    result: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    places: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    outputs: tl.tensor,
+    per_channel: tl.tensor,
     TAPS: tl.constexpr,
     ROWS: tl.constexpr,
     POSITIONS: tl.constexpr,
@@ -211,13 +199,13 @@ def depthwise_columns(
 
 @triton.jit
 def index_weights(
-    w: Any,
-    index: Any,
-    outputs: Any,
-    channels: Any,
-    taps: Any,
-    length: Any,
-    beyond: Any,
+    w: tl.tensor,
+    index: tl.tensor,
+    outputs: tl.tensor,
+    channels: tl.tensor,
+    taps: tl.tensor,
+    length: tl.tensor,
+    beyond: tl.tensor,
     ROWS: tl.constexpr,
     PADDED_OUTPUTS: tl.constexpr,
     BLOCK: tl.constexpr,
@@ -243,20 +231,20 @@ def index_weights(
 
 @triton.jit
 def gathered_convolution(
-    x: Any,
-    table: Any,
-    index: Any,
-    offsets: Any,
-    result: Any,
-    positions: Any,
-    width: Any,
-    places: Any,
-    image: Any,
-    row_step: Any,
-    column_step: Any,
-    group_step: Any,
-    outputs: Any,
-    groups: Any,
+    x: tl.tensor,
+    table: tl.tensor,
+    index: tl.tensor,
+    offsets: tl.tensor,
+    result: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    places: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    group_step: tl.tensor,
+    outputs: tl.tensor,
+    groups: tl.tensor,
     LENGTH: tl.constexpr,
     PADDED_OUTPUTS: tl.constexpr,
     POSITIONS: tl.constexpr,
@@ -292,10 +280,10 @@ def gathered_convolution(
 
 @triton.jit
 def lay_out_rows(
-    index: Any,
-    table: Any,
-    rows: Any,
-    length: Any,
+    index: tl.tensor,
+    table: tl.tensor,
+    rows: tl.tensor,
+    length: tl.tensor,
     ROWS: tl.constexpr,
     PADDED_OUTPUTS: tl.constexpr,
     OUTPUTS: tl.constexpr,
@@ -320,19 +308,19 @@ def lay_out_rows(
 
 @triton.jit
 def row_convolution(
-    x: Any,
-    rows: Any,
-    offsets: Any,
-    result: Any,
-    positions: Any,
-    width: Any,
-    places: Any,
-    image: Any,
-    row_step: Any,
-    column_step: Any,
-    group_step: Any,
-    outputs: Any,
-    groups: Any,
+    x: tl.tensor,
+    rows: tl.tensor,
+    offsets: tl.tensor,
+    result: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    places: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    group_step: tl.tensor,
+    outputs: tl.tensor,
+    groups: tl.tensor,
     LENGTH: tl.constexpr,
     ROWS: tl.constexpr,
     BLOCKS: tl.constexpr,

@@ -27,13 +27,12 @@ VECTOR_BYTES = 16
 class Operands:
     """x uint8 (N, H, W, C); `offsets` int32 (length,), where each operand of a sum lies in x.
 
-    Operands are numbered tap · channels + channel; those from `count` on lie anywhere in x.
+    Operands are numbered tap · channels + channel; those beyond the last tap lie anywhere in x.
     `result` int32 (N, H', W', O), not filled.
     """
 
     x: Tensor
     offsets: Tensor
-    count: int
     result: Tensor
     geometry: ConvGeometry
     channels: int
@@ -42,24 +41,21 @@ class Operands:
     def of(cls, problem: Problem, multiple: int) -> "Operands":
         """Operands whose number is rounded up to a `multiple`."""
         x = problem.x.permute(0, 2, 3, 1).contiguous()
-        batch, outputs, height, width = problem.output_shape
-        channels, *kernel = problem.w.shape[1:]
-        count = channels * problem.taps
-        return cls(
-            x,
-            _offsets(
-                (kernel[0], kernel[1]),
-                problem.geometry.dilation,
-                (x.shape[2], x.shape[3]),
-                channels,
-                padded_to(multiple, count),
-                x.device,
-            ),
-            count,
-            torch.empty(batch, height, width, outputs, dtype=torch.int32, device=x.device),
-            problem.geometry,
-            channels,
-        )
+        batch, outputs, *size = problem.output_shape
+        result = torch.empty(batch, *size, outputs, dtype=torch.int32, device=x.device)
+        return cls.within(x, problem, problem.w.shape[1], multiple, result)
+
+    @classmethod
+    def within(
+        cls, x: Tensor, problem: Problem, channels: int, multiple: int, result: Tensor
+    ) -> "Operands":
+        """Operands in other images than those of `problem`, of so many `channels` a group."""
+        height, width = problem.w.shape[2:]
+        length = padded_to(multiple, channels * problem.taps)
+        row = (x.shape[2], x.shape[3])
+        dilation = problem.geometry.dilation
+        offsets = _offsets((height, width), dilation, row, channels, length, x.device)
+        return cls(x, offsets, result, problem.geometry, channels)
 
     @property
     def length(self) -> int:
@@ -117,8 +113,8 @@ def cuda_refusal(problem: Problem) -> str | None:
         return f"on a CUDA device, not on {device}"
     if find_spec("triton") is None:
         return "where triton is installed, not here"
-    if problem.x[0].numel() >= 1 << 31:
-        return f"for images of less than 2**31 operands, not {problem.x[0].numel()}"
+    if problem.x.shape[1:].numel() >= 1 << 31:
+        return f"for images of less than 2**31 operands, not {problem.x.shape[1:].numel()}"
     return None
 
 

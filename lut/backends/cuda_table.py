@@ -5,6 +5,7 @@ rows ``table[:, w]`` of all weights fit the cache they are laid out, so that one
 contiguous row of products to all its outputs; else one look-up a multiplication.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -18,7 +19,7 @@ from .cuda_operands import Operands, cuda_refusal, on_device, padded_to
 __all__ = ["CudaTable"]
 
 DEPTH = 4
-ROWS_LIMIT_BYTES = 1 << 25
+ROWS_LIMIT_BYTES = 1 << 27
 
 
 class CudaTable:
@@ -28,7 +29,8 @@ class CudaTable:
         return cuda_refusal(problem)
 
     def cost(self, problem: Problem) -> float:
-        return 5.0
+        depthwise = problem.w.shape[1] == 1 and problem.geometry.groups > 1
+        return 0.5 if depthwise else 6.0
 
     def accumulators(self, problem: Problem) -> Tensor:
         if problem.w.shape[1] == 1 and problem.geometry.groups > 1:
@@ -84,22 +86,38 @@ def dense_gathers(problem: Problem) -> Tensor:
     return operands.accumulators
 
 
-def dense_rows(problem: Problem) -> Tensor:
+@dataclass(frozen=True)
+class RowTile:
+    """What one program computes: positions by outputs, `depth` operands in one turn of the loop."""
+
+    positions: int
+    outputs: int
+    depth: int
+    warps: int
+
+
+def row_tile(outputs: int) -> RowTile:
+    """The fastest of those measured."""
+    width = min(32, max(4, 1 << (outputs - 1).bit_length()))
+    return RowTile(8192 // width, width, DEPTH, 8)
+
+
+def dense_rows(problem: Problem, tile: RowTile | None = None) -> Tensor:
     from .cuda_kernels import lay_out_rows, row_convolution
 
-    operands = Operands.of(problem, DEPTH)
+    tile = tile or row_tile(problem.w.shape[0] // problem.geometry.groups)
+    operands = Operands.of(problem, tile.depth)
     table = transposed_table(problem.lut, problem.x.device)
     patterns = table.shape[1]
     groups = problem.geometry.groups
     outputs = problem.w.shape[0] // groups
-    block = min(32, max(4, 1 << (outputs - 1).bit_length()))
-    positions = 8192 // block
+    block = tile.outputs
     padded = padded_to(block, outputs)
     rows = torch.empty(
         groups, padded // block, operands.length, patterns, block,
         dtype=table.dtype, device=table.device,
     )  # fmt: skip
-    grid = (-(-operands.positions // positions), padded // block, groups)
+    grid = (-(-operands.positions // tile.positions), padded // block, groups)
     with on_device(problem.x):
         lay_out_rows[(groups * operands.length, padded // block, -(-patterns // 64))](
             _indices(problem, operands, table, padded), table, rows, operands.length,
@@ -108,7 +126,7 @@ def dense_rows(problem: Problem) -> Tensor:
         row_convolution[grid](
             operands.x, rows, operands.offsets, operands.result, *operands.steps,
             operands.channels, outputs, groups, operands.length,
-            patterns, padded // block, positions, block, DEPTH, num_warps=8,
+            patterns, padded // block, tile.positions, block, tile.depth, num_warps=tile.warps,
         )  # fmt: skip
     return operands.accumulators
 
