@@ -18,6 +18,11 @@ MOST_PINS = 8
 """Input pins of a gate, at most: those that the Liberty reader lets through."""
 
 
+def inlined(function: Function) -> Function:
+    """Compiled into each of its callers."""
+    return cast(Function, numba.njit(inline="always")(function))
+
+
 def compiled(function: Function) -> Function:
     """Compiled by numba, which keeps the code where it may write; else anew in every process."""
     try:
@@ -152,7 +157,7 @@ def run_waveforms(
     return toggles, input_changes, output_changes, most
 
 
-@compiled
+@inlined
 def _moves(pins: Integers, first: int, end: int, edges: Integers) -> int:
     """How many edges the inputs of a gate have."""
     total = 0
@@ -161,7 +166,7 @@ def _moves(pins: Integers, first: int, end: int, edges: Integers) -> int:
     return total
 
 
-@compiled
+@inlined
 def _state(settled: Bytes, pattern: int, pins: Integers, first: int, end: int) -> int:
     """The input state of a gate before anything moves."""
     state = 0
@@ -170,7 +175,7 @@ def _state(settled: Bytes, pattern: int, pins: Integers, first: int, end: int) -
     return state
 
 
-@compiled
+@inlined
 def _earliest(
     times: Array, edges: Integers, pins: Integers, first: int, end: int, cursor: Integers
 ) -> float:
@@ -183,7 +188,7 @@ def _earliest(
     return now
 
 
-@compiled
+@inlined
 def _taken(
     times: Array,
     edges: Integers,
@@ -203,7 +208,7 @@ def _taken(
     return changed
 
 
-@compiled
+@inlined
 def _delay(delays: Array, output: int, value: int, changed: int, size: int) -> float:
     """The longest delay to an edge of the output from the pins that moved."""
     longest = 0.0
@@ -213,7 +218,7 @@ def _delay(delays: Array, output: int, value: int, changed: int, size: int) -> f
     return longest
 
 
-@compiled
+@inlined
 def _schedule(
     times: Array,
     codes: Integers,
