@@ -233,7 +233,10 @@ class _Search:
         return EvolutionState(lines, 0, area, genome, self._cost(genome))
 
     def advanced(self, state: EvolutionState) -> EvolutionState:
-        """A chunk of generations later; the energy is measured where the area has fallen."""
+        """A chunk of generations later; the energy is measured where the area has fallen.
+
+        Always where operands are not uniform: area then says less about energy.
+        """
         alone = 2 * state.evaluations >= self.task.evaluations
         lines = (state.leader,) if alone else state.lines
         left = self.task.evaluations - state.evaluations
@@ -242,7 +245,12 @@ class _Search:
         lines = tuple(self._advanced(line, generations) for line in lines)
         state = replace(state, lines=lines, evaluations=evaluations)
         fallen = state.leader.area_um2 < state.measured_um2
-        return self._measured(state) if fallen or evaluations >= self.task.evaluations else state
+        last = evaluations >= self.task.evaluations
+        return self._measured(state) if fallen or last or self._weighted else state
+
+    @property
+    def _weighted(self) -> bool:
+        return bool(self.task.a_probabilities or self.task.b_probabilities)
 
     def _advanced(self, line: Line, generations: int) -> Line:
         genome, random = line.genome.copy(), np.array([line.random], np.uint64)
