@@ -4,10 +4,11 @@ Digit j of b is d = -2·b_{2j+1} + b_{2j} + b_{2j-1}, one of -2 … 2, and its r
 inverted where d < 0, with a one added in the row's lowest column. A row's sign bit has weight -2^n,
 and is added as its inverse with -2^n in one constant. Unsigned operands get a zero above them.
 
-The approximate encoder leaves ±2a out of the bits of columns below c: a bit there is
-(b_{2j} XOR b_{2j-1})(b_{2j+1} XOR a_i), four of 32 cases wrong. The one of a negative row is still
-added, so that 0·b is not always 0, although a·0 is. Up to c = a_width no product is above the exact
-one, and a row lacks less than 2^c. Unsigned products that fall below zero wrap around.
+The approximate encoder leaves ±2a out of the bits of columns below c: a bit there is (b_{2j} XOR
+b_{2j-1})(b_{2j+1} XOR a_i), four of 32 cases wrong. A row's sign bit is such a bit, too, and stands
+for all above it. The one of a negative row is still added, so that 0·b is not always 0, although
+a·0 is. Up to c = a_width no product is above the exact one, and a row lacks less than 2^c. Unsigned
+products that fall below zero wrap around.
 """
 
 from collections.abc import Mapping

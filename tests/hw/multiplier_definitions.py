@@ -224,14 +224,19 @@ def stage(columns: dict[int, list[Table]], value: Table, k: int) -> dict[int, li
 
 
 def booth_approximate(shape: Shape, parameters: Parameters) -> Table:
-    """Rows as integers of infinitely many bits; ±2a lacks its ones below column c."""
+    """Rows as integers of infinitely many bits; ±2a lacks its ones below column c.
+
+    Where the row's sign bit is below it, all of its ones: they repeat that bit.
+    """
+    sign = shape.a_width + (not shape.signed)
     a, b = operands(shape)
     total = np.zeros_like(a)
     for j in range(shape.b_width // 2 + 1):
         low = b >> (2 * j - 1) & 1 if j else 0
         digit = low + (b >> (2 * j) & 1) - 2 * (b >> (2 * j + 1) & 1)
         ones = np.where(digit < 0, ~(-digit * a), digit * a)  # without the one of a negative row
-        lacks = ones & ((1 << max(0, parameters["c"] - 2 * j)) - 1)
+        below = max(0, parameters["c"] - 2 * j)
+        lacks = ones if below > sign else ones & ((1 << below) - 1)
         total += (ones + (digit < 0) - np.where(abs(digit) == 2, lacks, 0)) << (2 * j)
     return total
 
