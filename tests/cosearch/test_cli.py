@@ -19,7 +19,7 @@ from cosearch.progress import Progress
 from cosearch.run_folder import STAGE_FILES, RunFolder, is_run
 
 from .example_run import finished_run
-from .unprivileged import run_python
+from .processes import heed_interrupts, run_python
 
 ROOT = Path(__file__).parents[2]
 
@@ -294,7 +294,12 @@ app()
 def test_signals_end_a_run_with_one_line(tmp_path: Path, number: signal.Signals) -> None:
     arguments = [sys.executable, "-c", WAITING, "run", "--out", str(tmp_path / "run")]
     with subprocess.Popen(
-        arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heed_interrupts,
     ) as process:
         assert process.stdout is not None
         while "waiting" not in process.stdout.readline():

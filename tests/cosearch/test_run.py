@@ -13,6 +13,8 @@ import pytest
 
 from export import onnxruntime_logits, verify
 
+from .processes import heed_interrupts
+
 REPOSITORY = Path(__file__).parents[2]
 SMALL = (
     "threads=1",
@@ -35,6 +37,7 @@ def start(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=heed_interrupts,
     )
 
 

@@ -11,7 +11,7 @@ from cosearch.run_folder import STAGE_FILES, RunFolder, is_run, versions
 from hw.errors import InputError
 
 from .example_run import finished_run
-from .unprivileged import run_python
+from .processes import run_python
 
 
 def refused(path: Path) -> str:

@@ -1,12 +1,18 @@
-"""Python in a process that permissions bind, also where the tests are run by root."""
+"""Processes that tests start: heard by signals and bound by permissions."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
+
+
+def heed_interrupts() -> None:
+    """For ``preexec_fn``: jobs that a shell put into the background ignore SIGINT, these do not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def run_python(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]":
