@@ -207,10 +207,10 @@ def compare_again(
     powered = theirs.power >= LEAST_POWER_MW
     what = f"{int(powered.sum())} lite circuits synthesised again, {library.name}"
     ours, theirs = _where(ours, powered), _where(theirs, powered)
-    yield from _power(what, ours, theirs, (0.995, 0.99, None))
+    yield from _power(what, ours, theirs, (0.995, 0.99, 5.0))
     fitted = ours.power / np.median(ours.power / theirs.power) / theirs.power - 1
     error = float(np.abs(fitted).mean() * 100)
-    yield Measurement(f"{what}: power, mean absolute error, toggle rate fitted", error, "%", 5.0)
+    yield Measurement(f"{what}: power, mean absolute error, toggle rate fitted", error, "%")
     for figure in ("area", "delay"):
         one, other = getattr(ours, figure), getattr(theirs, figure)
         yield _correlation(f"{what}: {figure}, Pearson", one, other)
