@@ -7,6 +7,7 @@ with integers (:class:`Requantise`; rounding and batch norm are in the offset), 
 part anywhere.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -40,15 +41,15 @@ EVALUATION_BATCH = 256
 
 
 @dataclass(frozen=True, eq=False)
-class Node:
+class Node(ABC):
     """One integer operation; `inputs` are names of nodes before it or of the network's input."""
 
     name: str
     inputs: tuple[str, ...]
 
+    @abstractmethod
     def evaluate(self, *operands: Tensor) -> Tensor:
         """The result from int tensors (N, C, H, W), exact."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
