@@ -9,3 +9,5 @@ from .integerise import integerise as integerise
 from .onnx_model import ModelMetadata as ModelMetadata
 from .onnx_model import onnx_model as onnx_model
 from .onnx_model import write_onnx as write_onnx
+from .operands import OperandRecord as OperandRecord
+from .operands import layer_operands as layer_operands
