@@ -403,10 +403,11 @@ def _refuse(message: str) -> NoReturn:
 def _guard() -> Iterator[_Interrupted]:
     """Turn errors of the user, of the system and interruptions into one line and an exit code."""
     interrupted = _Interrupted()
-    previous = _on_terminate(_interrupt)
+    previous = _heed(_interrupt)
     try:
         yield interrupted
     except KeyboardInterrupt:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         typer.echo(f"interrupted; {interrupted.advice}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -423,17 +424,32 @@ def _guard() -> Iterator[_Interrupted]:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     finally:
-        _on_terminate(previous)
+        _restore(previous)
 
 
-def _on_terminate(handler: "signal._HANDLER") -> "signal._HANDLER":
-    """Set the handler of SIGTERM where that is possible; the one before."""
+REPEAT_S = 0.2
+
+
+def _heed(handler: "signal._HANDLER") -> "dict[signal.Signals, signal._HANDLER]":
+    """Set the handler of interruptions where that is possible; those before, to be restored."""
     if threading.current_thread() is not threading.main_thread():
-        return signal.SIG_DFL
-    return signal.signal(signal.SIGTERM, handler)
+        return {}
+    heeded = [signal.SIGTERM, signal.SIGALRM]
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        heeded.append(signal.SIGINT)
+    return {number: signal.signal(number, handler) for number in heeded}
+
+
+def _restore(previous: "dict[signal.Signals, signal._HANDLER]") -> None:
+    if previous:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    for number, handler in previous.items():
+        signal.signal(number, handler)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Interrupt, and again a moment later: Python drops what is raised in a destructor."""
+    signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
     raise KeyboardInterrupt
 
 
