@@ -72,10 +72,10 @@ class Requantise(Node):
 
 @dataclass(frozen=True, eq=False)
 class Convolution(Node):
-    """Accumulators int32 of a convolution whose products are those of `lut`; padding is zero
-    operands.
+    """Accumulators int32 of a convolution whose products are those of `lut`; padding is operands of
+    the value `zero_point`, which nothing subtracts.
 
-    `weight`: int8 (O, C / groups, kH, kW). `layer`: the path of the module it came from.
+    `weight`: int8 or uint8 (O, C / groups, kH, kW). `layer`: the path of the module it came from.
     """
 
     layer: str
@@ -83,6 +83,7 @@ class Convolution(Node):
     lut: LUT
     geometry: ConvGeometry
     output_size: tuple[int, int]
+    zero_point: int = 0
 
     def evaluate(self, *operands: Tensor) -> Tensor:
         kind = torch.int8 if self.lut.a_signed else torch.uint8
@@ -95,6 +96,7 @@ class Convolution(Node):
             padding=geometry.padding,
             dilation=geometry.dilation,
             groups=geometry.groups,
+            x_zero_point=self.zero_point,
         )
 
     @property

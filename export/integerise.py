@@ -61,6 +61,21 @@ class Value:
         return bool((self.scale == STATE_SCALE).all() and (self.offset == 0).all())
 
 
+@dataclass(frozen=True, eq=False)
+class _Grid:
+    """What a layer's levels mean: real = scale · (level - zero point). scale: float64 (1,)."""
+
+    scale: Tensor
+    zero_point: int
+    low: int
+    high: int
+
+    @classmethod
+    def of(cls, quantiser: ActivationQuantiser) -> "_Grid":
+        scale = quantiser.scale.detach().to(torch.float64).reshape(1)
+        return cls(scale, int(quantiser.zero_point), quantiser.low, quantiser.high)
+
+
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return isinstance(m, ApproxConv2d | ApproxLinear) or super().is_leaf_module(
@@ -148,18 +163,28 @@ class _Integeriser:
         return self._convolved(node, module.convolution, str(node.target))
 
     def _convolved(self, node: fx.Node, module: ApproxConv2d, layer: str) -> Value:
-        quantised = self._quantised(self._value(node, 0), module.quantiser, layer)
+        grid = _Grid.of(module.quantiser)
+        quantised = self._quantised(self._value(node, 0), grid, layer)
         levels, scales = (tensor.detach() for tensor in module.quantised_weight())
         lut = module.candidates.luts[0]
         kind = torch.int8 if lut.b_signed else torch.uint8
         shape = _shape(node)
         size = (shape[2], shape[3]) if len(shape) == 4 else (1, 1)
         name = self._append(
-            Convolution(layer, (quantised,), layer, levels.to(kind), lut, module.geometry, size)
+            Convolution(
+                layer,
+                (quantised,),
+                layer,
+                levels.to(kind),
+                lut,
+                module.geometry,
+                size,
+                grid.zero_point,
+            )
         )
-        scale = module.quantiser.scale.to(torch.float64) * scales.flatten().to(torch.float64)
-        bias = module.bias
-        return Value(name, scale, _float64(0.0) if bias is None else bias.detach().double())
+        scale = grid.scale * scales.flatten().to(torch.float64)
+        offset = _float64(0.0) if module.bias is None else module.bias.detach().double()
+        return Value(name, scale, offset - scale * _zero_sums(levels, grid.zero_point))
 
     def _batch_norm(self, node: fx.Node, module: nn.BatchNorm2d) -> Value:
         value = self._value(node, 0)
@@ -250,14 +275,19 @@ class _Integeriser:
             return _state_of(self._append(Clamp(name, (value.node,), low, high)))
         return _state_of(self._requantised(value, name, _float64(STATE_SCALE), low, high))
 
-    def _quantised(self, value: Value, quantiser: ActivationQuantiser, layer: str) -> str:
-        low = max(0, quantiser.low) if value.relu else quantiser.low
-        scale = quantiser.scale.to(torch.float64).reshape(1)
-        return self._requantised(value, f"{layer}.levels", scale, low, quantiser.high)
+    def _quantised(self, value: Value, grid: _Grid, layer: str) -> str:
+        low = max(grid.zero_point, grid.low) if value.relu else grid.low
+        return self._requantised(
+            value, f"{layer}.levels", grid.scale, low, grid.high, grid.zero_point
+        )
 
-    def _requantised(self, value: Value, name: str, scale: Tensor, low: int, high: int) -> str:
-        """A node for round(real / scale), halves up, clamped."""
-        ratio, constant = torch.broadcast_tensors(value.scale / scale, value.offset / scale)
+    def _requantised(
+        self, value: Value, name: str, scale: Tensor, low: int, high: int, zero_point: int = 0
+    ) -> str:
+        """A node for round(real / scale) + zero point, halves up, clamped."""
+        ratio, constant = torch.broadcast_tensors(
+            value.scale / scale, value.offset / scale + zero_point
+        )
         shift = _shift(ratio, constant)
         multiplier = torch.round(ratio * 2.0**shift).to(torch.int64)
         offset = torch.round((constant + 0.5) * 2.0**shift).to(torch.int64)
@@ -298,6 +328,11 @@ _FUNCTIONS: dict[Any, Callable[[_Integeriser, fx.Node], Value]] = {
 
 def _state_of(node: str) -> Value:
     return Value(node, _float64(STATE_SCALE), _float64(0.0))
+
+
+def _zero_sums(levels: Tensor, zero_point: int) -> Tensor:
+    """What real zeros would add to the exact accumulators, float64 (O,)."""
+    return zero_point * levels.to(torch.float64).sum((1, 2, 3))
 
 
 def _shift(ratio: Tensor, constant: Tensor) -> int:

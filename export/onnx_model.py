@@ -197,11 +197,11 @@ class _Writer:
 
     def _convolution(self, node: Convolution) -> int:
         body = convolution_body(node)
-        zero = np.zeros((), np.int8 if node.lut.a_signed else np.uint8)
+        zero_point = np.array(node.zero_point, np.int8 if node.lut.a_signed else np.uint8)
         inputs = [
             node.inputs[0],
             self._constant(f"{node.layer}.weight", node.weight.numpy()),
-            self._constant(f"zero.{zero.dtype}", zero),
+            self._constant(f"zero_point.{zero_point.dtype}.{zero_point}", zero_point),
             *self._factor_constants(node.lut, body),
         ]
         attributes = {**_geometry(node), **self._annotations(node)}

@@ -74,12 +74,11 @@ def layer_operands(
 def _activations(node: Convolution, levels: Tensor) -> NDArray[np.int64]:
     """Bit patterns (C·kH·kW, images · positions) that the weights of a kernel meet."""
     geometry = node.geometry
-    columns = functional.unfold(
-        levels.to(torch.float32),
-        (node.weight.shape[2], node.weight.shape[3]),
-        geometry.dilation,
-        geometry.padding,
-        geometry.stride,
+    height, width = geometry.padding
+    padded = functional.pad(
+        levels.to(torch.float32), (width, width, height, height), value=node.zero_point
     )
+    taps = (node.weight.shape[2], node.weight.shape[3])
+    columns = functional.unfold(padded, taps, geometry.dilation, stride=geometry.stride)
     patterns = columns.to(torch.int64).numpy() & 255
     return patterns.transpose(1, 0, 2).reshape(patterns.shape[1], -1)

@@ -4,6 +4,7 @@ them.
 
 from .approximation import approximate as approximate
 from .approximation import calibrate as calibrate
+from .candidates import Candidates as Candidates
 from .factors import Factors as Factors
 from .factors import JointBasis as JointBasis
 from .factors import factorize as factorize
@@ -14,7 +15,6 @@ from .geometry import ConvGeometry as ConvGeometry
 from .layers import ApproxConv1d as ApproxConv1d
 from .layers import ApproxConv2d as ApproxConv2d
 from .layers import ApproxLinear as ApproxLinear
-from .layers import Candidates as Candidates
 from .library import LibraryEntry as LibraryEntry
 from .library import MultiplierLibrary as MultiplierLibrary
 from .matmul import approx_matmul as approx_matmul

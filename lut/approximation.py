@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from hw.errors import InputError, did_you_mean
 
-from .layers import ApproxConv1d, ApproxConv2d, ApproxLinear, Candidates
+from .candidates import Candidates
+from .layers import ApproxConv1d, ApproxConv2d, ApproxLinear
 from .quantisation import ActivationQuantiser
 from .table import LUT
 

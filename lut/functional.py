@@ -6,12 +6,11 @@ by the cheapest backend (:mod:`lut.backends`) that is proven exact for the opera
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hw.errors import InputError
 
-from .backends import Problem, chosen_backend
 from .geometry import ConvGeometry, IntPair
+from .operators import known_table
 from .table import LUT
 
 __all__ = ["approx_conv2d", "approx_linear"]
@@ -38,24 +37,16 @@ def approx_conv2d(
     """
     geometry = ConvGeometry.of(stride, padding, dilation, groups)
     _check_operands(x, w, geometry)
-    height, width = geometry.padding
-    border = (width, width, height, height)
-    padded = functional.pad(x, border, value=x_zero_point) if any(border) else x
-    problem = Problem(
-        _patterns(padded, lut.a_width), _patterns(w, lut.b_width), lut, geometry.without_padding()
-    )
-    return chosen_backend(problem, backend).accumulators(problem)
+    result: Tensor = torch.ops.lut.accumulators(
+        x, w, known_table(lut), geometry.stride, geometry.padding, geometry.dilation, groups,
+        x_zero_point, backend or "",
+    )  # fmt: skip
+    return result
 
 
 def approx_linear(x: Tensor, w: Tensor, lut: LUT, *, backend: str | None = None) -> Tensor:
     """Matrix product with the products of `lut`: x (N, C), w (O, C), result int32 (N, O)."""
     return approx_conv2d(x[:, :, None, None], w[:, :, None, None], lut, backend=backend)[:, :, 0, 0]
-
-
-def _patterns(operand: Tensor, width: int) -> Tensor:
-    """Bit patterns, uint8: all 8 bits of a full operand, the low `width` bits of a narrower one."""
-    patterns = operand.view(torch.uint8)
-    return patterns if width == 8 else patterns & ((1 << width) - 1)
 
 
 def _check_operands(x: Tensor, w: Tensor, geometry: ConvGeometry) -> None:

@@ -5,7 +5,6 @@ from hw.errors import InputError, unknown_name
 from .backend import Backend as Backend
 from .backend import Problem as Problem
 from .cuda_factorised import CudaFactorised
-from .cuda_planes import CudaPlanes
 from .cuda_table import CudaTable
 from .float32 import Float32
 from .int8 import Int8
@@ -17,7 +16,6 @@ BACKENDS: dict[str, Backend] = {
     "float32": Float32(),
     "rows": Rows(),
     "cuda_factorised": CudaFactorised(),
-    "cuda_planes": CudaPlanes(),
     "cuda_table": CudaTable(),
     "table": Table(),
 }

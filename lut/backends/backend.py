@@ -1,8 +1,10 @@
 """What a backend is: a way to compute the integer convolution, and when it may be used."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from ..geometry import ConvGeometry
@@ -28,6 +30,22 @@ class Problem:
         return self.w.shape[2] * self.w.shape[3]
 
     @property
+    def is_depthwise(self) -> bool:
+        """Whether each output channel sees one input channel, of several."""
+        return self.geometry.groups > 1 and self.w.shape[1] == 1
+
+    @property
+    def zero(self) -> Tensor:
+        """A zero point that is not used, padding being there already."""
+        return _zero(self.x.device)
+
+    def empty_result(self) -> Tensor:
+        """int32 (N, H', W', O), not filled."""
+        batch, outputs, height, width = self.output_shape
+        shape = (batch, height, width, outputs)
+        return torch.empty(shape, dtype=torch.int32, device=self.x.device)
+
+    @property
     def output_shape(self) -> tuple[int, int, int, int]:
         height, width = self.geometry.output_size(self.x.shape, self.w.shape)
         return self.x.shape[0], self.w.shape[0], height, width
@@ -44,3 +62,8 @@ class Backend(Protocol):
 
     def accumulators(self, problem: Problem) -> Tensor:
         """int32 (N, O, H', W')."""
+
+
+@lru_cache(maxsize=16)
+def _zero(device: torch.device) -> Tensor:
+    return torch.zeros((), dtype=torch.int32, device=device)

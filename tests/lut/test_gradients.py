@@ -51,7 +51,7 @@ def _gradients(gradient: str, luts: list[LUT], mixture: Tensor | None) -> tuple[
     torch.manual_seed(0)
     settings = {"stride": 2, "padding": 1, "dilation": 1, "groups": 2}
     layer = ApproxConv2d(4, 6, 3, Candidates(luts, gradient=gradient), **settings).eval()
-    layer.quantiser.largest.fill_(127.0)
+    layer.quantiser.set_range(-127.0, 127.0)
     with torch.no_grad():
         layer.weight.copy_(torch.randint(-127, 128, layer.weight.shape).float())
         layer.weight[:, 0, 0, 0] = 127.0

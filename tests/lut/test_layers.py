@@ -65,7 +65,7 @@ def test_gradient_of_the_mixture_by_finite_differences() -> None:
 
 def test_operand_gradients_are_those_of_the_exact_product() -> None:
     layer, x = _layer(Candidates([truncated(7)])).eval(), _images().requires_grad_()
-    layer.quantiser.largest.fill_(10.0)
+    layer.quantiser.set_range(-10.0, 10.0)
     layer(x).square().sum().backward()
     result = layer(x.detach()).detach()
     weights, scales = layer.quantised_weight()
@@ -93,9 +93,9 @@ def test_quantiser_rounds_as_quantize_linear_and_follows_the_range() -> None:
     layer = _layer(Candidates([EXACT]))
     quantiser = layer.quantiser.train()
     quantiser(torch.tensor([-2.54, 1.0]))
-    assert torch.isclose(quantiser.largest, torch.tensor(2.54))
+    assert torch.isclose(127 * quantiser.scale, torch.tensor(2.54))
     quantiser(torch.tensor([0.54]))
-    assert torch.isclose(quantiser.largest, torch.tensor(2.34))
-    quantiser.eval().largest.fill_(127.0)
+    assert torch.isclose(127 * quantiser.scale, torch.tensor(2.34))
+    quantiser.eval().set_range(-127.0, 127.0)
     levels = quantiser(torch.tensor([0.5, 1.5, 2.5, -0.5, 300.0, -300.0]))
     assert levels.tolist() == [0.0, 2.0, 2.0, 0.0, 127.0, -127.0]

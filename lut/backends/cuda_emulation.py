@@ -1,0 +1,284 @@
+"""Emulated convolutions on a CUDA device from real operands, quantised inside the kernels."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .cuda_convolution import (
+    Finish,
+    by_columns,
+    by_depthwise_planes,
+    by_planes,
+    by_rows,
+    depthwise_layout,
+    row_order,
+)
+from .cuda_factorised import dense_plan, has_planes, packed_planes
+from .cuda_operands import (
+    Images,
+    Kernels,
+    PackedPlanes,
+    PlaneOrder,
+    Weights,
+    cuda_refusal,
+    on_device,
+    prepare,
+    transposed_table,
+)
+
+if TYPE_CHECKING:
+    from ..candidates import Tables
+    from ..emulation import Operands
+
+__all__ = ["fused_convolution", "is_fused", "observed_scale", "through_quantiser"]
+
+DENSE_PLANES = 48
+DEPTHWISE_PLANES = 2
+MIXED_PLANES = 64
+SMALLEST_SCALE = 1e-8
+
+
+def is_fused(x: Tensor, tables: "Tables", mixture: Tensor | None) -> bool:
+    """Whether the kernels run here, for this kind of products."""
+    if cuda_refusal(x) is not None or x.dtype == torch.float64:
+        return False
+    return mixture is None or (
+        tables.basis is not None and activation_planes(tables.basis.u).shape[1] <= MIXED_PLANES
+    )
+
+
+def fused_convolution(operands: "Operands", dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """As ``lut.emulation.convolution``."""
+    x, w = operands.x, operands.w
+    images = Images(x, operands.zero_point, operands.x_scale, *operands.x_range)
+    weights = Weights(w, *operands.w_range, operands.w_scale)
+    geometry = operands.geometry
+    height, width = geometry.output_size(_padded(operands), w.shape)
+    shape = (x.shape[0], height, width, w.shape[0])
+    result = torch.empty(shape, dtype=dtype, device=x.device)
+    depthwise = geometry.groups > 1 and w.shape[1] == 1
+    if operands.mixture is not None:
+        way = _mixed_depthwise if depthwise else _mixed_dense
+    else:
+        way = _depthwise if depthwise else _dense
+    real = way(operands, images, weights, result)
+    return result.permute(0, 3, 1, 2), real
+
+
+def _padded(operands: "Operands") -> torch.Size:
+    batch, channels, height, width = operands.x.shape
+    top, left = operands.geometry.padding
+    return torch.Size((batch, channels, height + 2 * top, width + 2 * left))
+
+
+def _dense(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
+    lut = operands.tables.luts[0]
+    if not has_planes(lut):
+        return _by_rows(operands, images, weights, result)
+    planes, v = packed_planes(lut, result.device)
+    if planes.count > DENSE_PLANES:
+        return _by_rows(operands, images, weights, result)
+    return _by_planes(operands, images, weights, planes, v, result)
+
+
+def _by_planes(
+    operands: "Operands",
+    images: Images,
+    weights: Weights,
+    planes: PackedPlanes,
+    v: Tensor,
+    result: Tensor,
+) -> Tensor:
+    rows, columns = operands.tables.luts[0].table.shape
+    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes.count)
+    layout, order, tile = plan
+    kernels = prepare(
+        weights, columns=columns, v=v, order=order, split=v.is_floating_point(), real=result.dtype
+    )
+    finish = Finish.of(images, kernels, operands.affine)
+    by_planes(images, kernels, planes, layout, order, tile, rows, result, finish)
+    return _real(kernels)
+
+
+def _by_rows(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
+    table = transposed_table(operands.tables.luts[0], result.device)
+    kernels = prepare(weights, columns=table.shape[0], patterns=True, real=result.dtype)
+    layout = row_order(images.x.shape, weights.w.shape, operands.geometry)
+    finish = Finish.of(images, kernels, operands.affine)
+    by_rows(images, kernels, table, layout, result, finish)
+    return _real(kernels)
+
+
+def _depthwise(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
+    lut = operands.tables.luts[0]
+    if has_planes(lut):
+        planes, v = packed_planes(lut, result.device)
+        if planes.count <= DEPTHWISE_PLANES:
+            return _by_depthwise_planes(operands, images, weights, planes, v, result)
+    return _by_columns(operands, images, weights, transposed_table(lut, result.device), result)
+
+
+def _by_depthwise_planes(
+    operands: "Operands",
+    images: Images,
+    weights: Weights,
+    planes: PackedPlanes,
+    v: Tensor,
+    result: Tensor,
+) -> Tensor:
+    rows, columns = operands.tables.luts[0].table.shape
+    w = weights.w
+    order = PlaneOrder.depthwise(w.shape[2] * w.shape[3], planes.count, w.shape[0])
+    kernels = prepare(weights, columns=columns, v=v, order=order, real=result.dtype)
+    layout = depthwise_layout(images.x.shape, w.shape, operands.geometry, count=planes.count)
+    finish = Finish.of(images, kernels, operands.affine)
+    by_depthwise_planes(images, kernels, planes, layout, rows, result, finish)
+    return _real(kernels)
+
+
+def _by_columns(
+    operands: "Operands", images: Images, weights: Weights, table: Tensor, result: Tensor
+) -> Tensor:
+    kernels = prepare(weights, columns=table.shape[0], patterns=True, real=result.dtype)
+    layout = depthwise_layout(images.x.shape, weights.w.shape, operands.geometry, count=1)
+    finish = Finish.of(images, kernels, operands.affine)
+    by_columns(images, kernels, table, layout, result, finish)
+    return _real(kernels)
+
+
+def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
+    tables, mixture = operands.tables, operands.mixture
+    assert tables.basis is not None and mixture is not None
+    planes, column = _mixed_planes(tables, result.device)
+    v = torch.tensordot(mixture.float(), tables.v(result.device), 1)
+    v = v.T[column].contiguous()
+    return _by_planes(operands, images, weights, planes, v, result)
+
+
+def _mixed_depthwise(
+    operands: "Operands", images: Images, weights: Weights, result: Tensor
+) -> Tensor:
+    mixture = operands.mixture
+    assert mixture is not None
+    table = torch.tensordot(mixture.float(), operands.tables.stacked(result.device), 1)
+    return _by_columns(operands, images, weights, table, result)
+
+
+_PLANES: dict[tuple[int, torch.device], tuple[PackedPlanes, Tensor]] = {}
+
+
+def _mixed_planes(tables: "Tables", device: torch.device) -> tuple[PackedPlanes, Tensor]:
+    """The basis in planes of 8 bits, and the column of the basis that each plane is a part of."""
+    key = (id(tables), device)
+    if key not in _PLANES:
+        assert tables.basis is not None
+        parts = activation_planes(tables.basis.u)
+        columns = [c for c, u in enumerate(tables.basis.u.T) for _ in range(_part_count(u))]
+        _PLANES[key] = (
+            PackedPlanes.of(parts, device),
+            torch.tensor(columns, device=device),
+        )
+    return _PLANES[key]
+
+
+def activation_planes(u: NDArray[np.int64]) -> NDArray[np.int64]:
+    """u (rows, R) as a sum of columns from -128 to 127: (rows, planes), those of a column
+    together.
+    """
+    return np.stack([part for column in u.T for part in _byte_parts(column)], axis=1)
+
+
+def _part_count(column: NDArray[np.int64]) -> int:
+    return len(_byte_parts(column))
+
+
+def _byte_parts(values: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    parts = [np.clip(values, -128, 127)]
+    while (values := values - parts[-1]).any():
+        parts.append(np.clip(values, -128, 127))
+    return parts
+
+
+def _real(kernels: Kernels) -> Tensor:
+    assert kernels.real is not None
+    return kernels.real
+
+
+def through_quantiser(
+    operands: "Operands", gradient: Tensor | None, dtype: torch.dtype | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """The quantised x in real values of `dtype` (None: not wanted), and the gradient that passes
+    its quantiser; in one kernel on a CUDA device.
+    """
+    x, (low, high) = operands.x, operands.x_range
+    if cuda_refusal(x) is not None:
+        return _through_quantiser(operands, gradient, dtype)
+    from .cuda_kernels import through_quantiser as kernel
+
+    if gradient is None and dtype is None:
+        return None, None
+    x = _dense_memory(x)
+    if gradient is not None and gradient.stride() != x.stride():
+        gradient = torch.empty_like(x, dtype=gradient.dtype).copy_(gradient)
+    quantised = None if dtype is None else torch.empty_like(x, dtype=dtype)
+    count, block = x.numel(), 1024
+    with on_device(x):
+        kernel[(-(-count // block),)](
+            x, x if gradient is None else gradient, operands.x_scale, operands.zero_point,
+            x if quantised is None else quantised, x if gradient is None else gradient,
+            low, high, count, quantised is not None, gradient is not None, block,
+        )  # fmt: skip
+    return quantised, gradient
+
+
+def _dense_memory(x: Tensor) -> Tensor:
+    last = torch.channels_last
+    if x.is_contiguous() or x.is_contiguous(memory_format=last):
+        return x
+    return x.contiguous(memory_format=last)
+
+
+def _through_quantiser(
+    operands: "Operands", gradient: Tensor | None, dtype: torch.dtype | None
+) -> tuple[Tensor | None, Tensor | None]:
+    low, high = operands.x_range
+    zero = operands.zero_point if operands.affine else 0
+    levels = torch.round(operands.x.float() / operands.x_scale) + zero
+    passed = None if gradient is None else gradient * ((levels >= low) & (levels <= high))
+    if dtype is None:
+        return None, passed
+    return ((levels.clamp_(low, high) - zero) * operands.x_scale).to(dtype), passed
+
+
+def observed_scale(
+    x: Tensor,
+    scratch: Tensor,
+    low_value: Tensor,
+    high_value: Tensor,
+    batches: Tensor,
+    kept: Tensor,
+    momentum: float,
+    levels: int,
+) -> Tensor:
+    """Update the moving average of the largest magnitude with that of `x`; the new scale, also in
+    `kept`.
+
+    scratch: int32 (2,) of zeros, zeros again afterwards.
+    """
+    from .cuda_kernels import observe_largest
+
+    x = _dense_memory(x.detach())
+    scale = torch.empty((), dtype=torch.float32, device=x.device)
+    block, count = 2048, x.numel()
+    programs = min(-(-count // block), 512)
+    turns = -(-count // (block * programs))
+    with on_device(x):
+        observe_largest[(programs,)](
+            x, scratch, low_value, high_value, batches, kept, scale, momentum, float(levels),
+            SMALLEST_SCALE, count, programs, turns, block, enable_fp_fusion=False,
+        )  # fmt: skip
+    return scale
+

@@ -1,0 +1,324 @@
+"""The emulated convolution from real operands to a real result, and its gradients.
+
+``y = x_scale · w_scale[o] · (sum of products of levels - zero_point · sum of weight levels)``, the
+products being those of one table, or of several weighted by a mixture. Two ways that agree: fused
+kernels on a CUDA device, and torch operations anywhere.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from .backends import Problem, chosen_backend
+from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
+from .candidates import Tables
+from .geometry import ConvGeometry
+from .planes import exact_convolutions, factor_planes, weight_planes
+from .quantisation import quantise, weight_scales
+
+__all__ = ["Operands", "convolution", "gradients"]
+
+
+@dataclass(frozen=True, eq=False)
+class Operands:
+    """Real x (N, C, H, W) and w (O, C / groups, kH, kW), with how they are quantised.
+
+    x_scale, zero_point (int32): 0-dimensional; `affine`: whether the zero point may differ from 0.
+    w_scale: (O,), or None for the largest magnitude of each output channel.
+    """
+
+    x: Tensor
+    w: Tensor
+    x_scale: Tensor
+    zero_point: Tensor
+    affine: bool
+    w_scale: Tensor | None
+    mixture: Tensor | None
+    tables: Tables
+    geometry: ConvGeometry
+    x_range: tuple[int, int]
+    w_range: tuple[int, int]
+
+    def x_levels(self) -> Tensor:
+        """float32 integers."""
+        return quantise(self.x, self.x_scale, *self.x_range, self.zero_point if self.affine else 0)
+
+    def w_scales(self) -> Tensor:
+        """float32 (O, 1, 1, 1)."""
+        if self.w_scale is not None:
+            return self.w_scale.view(-1, 1, 1, 1)
+        return weight_scales(self.w.float(), self.w_range[1])
+
+
+def convolution(operands: Operands, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """The result, channels last, and the real values of the quantised weights, both of `dtype`."""
+    if is_fused(operands.x, operands.tables, operands.mixture):
+        return fused_convolution(operands, dtype)
+    scales = operands.w_scales()
+    levels = quantise(operands.w, scales, *operands.w_range)
+    x = operands.x_levels()
+    if operands.mixture is None:
+        sums = _single(x, levels, operands, 0)
+    elif operands.tables.exact_channels(operands.w[0, 0].numel()):
+        sums = _mixed(x, levels, operands)
+    else:
+        each = (_single(x, levels, operands, m).float() for m in range(len(operands.tables.luts)))
+        sums = torch.stack(
+            [weight * one for weight, one in zip(operands.mixture, each, strict=True)]
+        ).sum(0)
+    if operands.affine:
+        sums = sums - operands.zero_point * levels.sum((1, 2, 3)).to(sums.dtype).view(1, -1, 1, 1)
+    result = sums.float() * (operands.x_scale * scales.view(1, -1, 1, 1))
+    real = (levels * scales).to(dtype)
+    return result.to(dtype).contiguous(memory_format=torch.channels_last), real
+
+
+def _single(x: Tensor, levels: Tensor, operands: Operands, index: int) -> Tensor:
+    """int32 sums of one table's products."""
+    lut = operands.tables.luts[index]
+    rows = _padded_patterns(x, operands, lut.a_width).to(torch.uint8)
+    columns = (levels.to(torch.int32) & ((1 << lut.b_width) - 1)).to(torch.uint8)
+    problem = Problem(rows, columns, lut, operands.geometry.without_padding())
+    return chosen_backend(problem, None).accumulators(problem)
+
+
+def _mixed(x: Tensor, levels: Tensor, operands: Operands) -> Tensor:
+    """float32 sums of mixed products: one convolution over the joint basis."""
+    tables, geometry = operands.tables, operands.geometry
+    assert operands.mixture is not None and tables.basis is not None
+    u, v = tables.u(x.device), tables.v(x.device)
+    rows = _padded_patterns(x, operands, tables.luts[0].a_width)
+    columns = levels.to(torch.int64) & (v.shape[1] - 1)
+    planes = factor_planes(rows, u)
+    kernels = weight_planes(columns, mixed_tables(operands.mixture, v))
+    block = tables.exact_channels(levels[0, 0].numel()) * u.shape[1]
+    return _blocked_convolution(planes, kernels, geometry, block)
+
+
+def mixed_tables(mixture: Tensor, tables: Tensor) -> Tensor:
+    """sum_m mixture_m · tables[m], for tables (M, …)."""
+    return torch.tensordot(mixture.float(), tables, 1)
+
+
+def _padded_patterns(x: Tensor, operands: Operands, width: int) -> Tensor:
+    """Bit patterns of integer levels, int64 (N, C, Hp, Wp), padded with the zero point's."""
+    height, left = operands.geometry.padding
+    border = (left, left, height, height)
+    if operands.affine:
+        levels = functional.pad(x - operands.zero_point, border) + operands.zero_point
+    else:
+        levels = functional.pad(x, border)
+    return levels.to(torch.int64) & ((1 << width) - 1)
+
+
+def _blocked_convolution(
+    planes: Tensor, kernels: Tensor, geometry: ConvGeometry, block: int
+) -> Tensor:
+    """Convolution without padding in blocks of at most `block` planes a group, each exact in fp32.
+
+    Blocks are added in float64, so that the only rounding left is that of the result to fp32.
+    """
+    settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
+    with exact_convolutions():
+        if kernels.shape[1] <= block:
+            return functional.conv2d(planes, kernels, *settings)
+        batch, _, height, width = planes.shape
+        grouped = planes.reshape(batch, geometry.groups, -1, height, width)
+        parts = [
+            functional.conv2d(
+                grouped[:, :, low : low + block].reshape(batch, -1, height, width),
+                kernels[:, low : low + block],
+                *settings,
+            )
+            for low in range(0, kernels.shape[1], block)
+        ]
+        return torch.stack(parts).sum(0, dtype=torch.float64).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """Which gradients are."""
+
+    x: bool
+    w: bool
+    x_scale: bool
+    w_scale: bool
+    mixture: bool
+
+
+def gradients(
+    gradient: Tensor, operands: Operands, real: Tensor, result: Tensor | None, wanted: Wanted
+) -> list[Tensor | None]:
+    """Of x, w, x_scale, w_scale and mixture, from that of the result.
+
+    `real`: the second result of :func:`convolution`; `result`: its first, needed for scales.
+    """
+    straight = operands.tables.gradient == "straight_through"
+    if straight and not (wanted.x_scale or wanted.w_scale):
+        grad_x, grad_w = _straight_through(gradient, operands, real, wanted)
+        scales: tuple[Tensor | None, Tensor | None] = (None, None)
+    else:
+        grad_x, grad_w, *rest = _by_levels(gradient.float(), operands, result, wanted)
+        scales = (rest[0], rest[1])
+    mixture = _mixture_gradient(gradient, operands) if wanted.mixture else None
+    return [grad_x, grad_w, *scales, mixture]
+
+
+def _straight_through(
+    gradient: Tensor, operands: Operands, real: Tensor, wanted: Wanted
+) -> tuple[Tensor | None, Tensor | None]:
+    """In the gradient's precision: those of the exact product of the quantised real values.
+
+    Weights are quantised within their range, so theirs passes; x's passes where x is not clamped.
+    """
+    settings = _backward_settings(operands.geometry)
+    x, w = operands.x, operands.w
+    through = None
+    if wanted.x:
+        shape = x if x.dtype == gradient.dtype else x.to(gradient.dtype)
+        through, _, _ = torch.ops.aten.convolution_backward(
+            gradient, shape, real, *settings, (True, False, False)
+        )
+    quantised, grad_x = through_quantiser(operands, through, gradient.dtype if wanted.w else None)
+    grad_w = None
+    if wanted.w:
+        _, grad_w, _ = torch.ops.aten.convolution_backward(
+            gradient, quantised, real, *settings, (False, True, False)
+        )
+        if operands.w_scale is not None:
+            grad_w = grad_w * _unclamped_weights(operands)
+        grad_w = grad_w.to(w.dtype)
+    return None if grad_x is None else grad_x.to(x.dtype), grad_w
+
+
+def _unclamped_weights(operands: Operands) -> Tensor:
+    low, high = operands.w_range
+    rounded = torch.round(operands.w / operands.w_scales())
+    return (rounded >= low) & (rounded <= high)
+
+
+def _by_levels(
+    gradient: Tensor, operands: Operands, result: Tensor | None, wanted: Wanted
+) -> list[Tensor | None]:
+    """In float32, by slopes of the products with respect to the levels; those of scales, too."""
+    with torch.enable_grad():
+        x = operands.x.detach().float().requires_grad_()
+        w = operands.w.detach().float().requires_grad_()
+        x_scale = operands.x_scale.detach().clone().requires_grad_()
+        w_scale = operands.w_scales().detach().clone().requires_grad_()
+        zero = operands.zero_point if operands.affine else 0
+        x_levels = quantise(x, x_scale, *operands.x_range, zero)
+        w_levels = quantise(w, w_scale, *operands.w_range)
+    scaled = gradient * (operands.x_scale * w_scale.view(1, -1, 1, 1)).detach()
+    slopes = _slopes(operands)
+    grad_levels = _level_gradients(scaled, x_levels.detach(), w_levels.detach(), slopes, operands)
+    grads = torch.autograd.grad(
+        (x_levels, w_levels), (x, w, x_scale, w_scale), grad_levels, allow_unused=True
+    )
+    grad_x, grad_w = grads[0].to(operands.x.dtype), grads[1].to(operands.w.dtype)
+    grad_x_scale = grad_w_scale = None
+    if result is not None:
+        products = gradient * result.float()
+        grad_x_scale = grads[2] + products.sum() / operands.x_scale
+        per_output = products.sum((0, 2, 3)) / w_scale.view(-1).detach()
+        grad_w_scale = grads[3].view(-1) + per_output
+    return [
+        grad_x if wanted.x else None,
+        grad_w if wanted.w else None,
+        grad_x_scale if wanted.x_scale else None,
+        grad_w_scale if wanted.w_scale else None,
+    ]
+
+
+def _slopes(operands: Operands) -> tuple[Tensor, ...]:
+    slopes = operands.tables.slopes(operands.x.device)
+    mixture = operands.mixture
+    return tuple(s[0] if mixture is None else mixed_tables(mixture, s) for s in slopes)
+
+
+def _level_gradients(
+    gradient: Tensor,
+    x_levels: Tensor,
+    w_levels: Tensor,
+    slopes: tuple[Tensor, ...],
+    operands: Operands,
+) -> tuple[Tensor, Tensor]:
+    """Gradients of x (without its padding) and w levels from the slopes of the products."""
+    x_u, x_v, w_u, w_v = slopes
+    geometry = operands.geometry
+    settings = _backward_settings(geometry.without_padding())
+    luts = operands.tables.luts
+    rows = _padded_patterns(x_levels, operands, luts[0].a_width)
+    columns = w_levels.to(torch.int64) & (len(x_v) - 1)
+    through_x, _, _ = torch.ops.aten.convolution_backward(
+        gradient, factor_planes(rows, x_u), weight_planes(columns, x_v), *settings,
+        (True, False, False),
+    )  # fmt: skip
+    planes, weights = factor_planes(rows, w_u), weight_planes(columns, w_v)
+    _, through_w, _ = torch.ops.aten.convolution_backward(
+        gradient, planes, weights, *settings, (False, True, False)
+    )
+    batch, channels, height, width = rows.shape
+    by_plane = (through_x * factor_planes(rows, x_u)).view(batch, channels, -1, height, width)
+    top, left = geometry.padding
+    grad_x = by_plane.sum(2)[:, :, top : height - top, left : width - left]
+    outputs, inputs, *taps = columns.shape
+    grad_w = (through_w * weights).view(outputs, inputs, -1, *taps).sum(2)
+    if operands.affine:
+        ones = torch.ones_like(x_levels)
+        _, per_tap, _ = torch.ops.aten.convolution_backward(
+            gradient, functional.pad(ones, (left, left, top, top), value=1.0), w_levels, *settings,
+            (False, True, False),
+        )  # fmt: skip
+        grad_w = grad_w - operands.zero_point * per_tap
+    return grad_x, grad_w
+
+
+def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
+    """d loss / d mixture_m = <gradient of the mixed kernel, v_m(w)>, shape (M,).
+
+    The activations' planes are laid out for a few images at a time.
+    """
+    tables, geometry = operands.tables, operands.geometry
+    dtype = gradient.dtype
+    scales = operands.w_scales()
+    levels = quantise(operands.w.detach(), scales, *operands.w_range)
+    scaled = gradient * (operands.x_scale * scales.view(1, -1, 1, 1)).to(dtype)
+    if tables.basis is None or not tables.exact_channels(levels[0, 0].numel()):
+        return _mixture_gradient_by_table(scaled.float(), levels, operands)
+    u, v = tables.u(gradient.device), tables.v(gradient.device)
+    rows = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
+    columns = levels.to(torch.int64) & (v.shape[1] - 1)
+    shape = scaled.new_empty(weight_planes(columns, v[0]).shape)
+    settings = _backward_settings(geometry.without_padding())
+    few = max(1, PLANE_VALUES // (rows[0].numel() * u.shape[1]))
+    kernel_gradient = torch.zeros(shape.shape, dtype=torch.float32, device=shape.device)
+    for part, signal in zip(rows.split(few), scaled.split(few), strict=True):
+        planes = factor_planes(part, u.to(dtype))
+        _, one, _ = torch.ops.aten.convolution_backward(
+            signal, planes, shape, *settings, (False, True, False)
+        )
+        kernel_gradient += one
+    outputs, channels, height, width = columns.shape
+    by_plane = kernel_gradient.view(outputs, channels, -1, height, width).permute(0, 1, 3, 4, 2)
+    per_pattern = v.new_zeros(v.shape[1], v.shape[2])
+    per_pattern.index_add_(0, columns.flatten(), by_plane.reshape(-1, v.shape[2]))
+    return torch.einsum("br,mbr->m", per_pattern, v)
+
+
+PLANE_VALUES = 1 << 26
+
+
+def _mixture_gradient_by_table(scaled: Tensor, levels: Tensor, operands: Operands) -> Tensor:
+    x = operands.x_levels()
+    sums = (_single(x, levels, operands, m).float() for m in range(len(operands.tables.luts)))
+    return torch.stack([(scaled * one).sum() for one in sums])
+
+
+def _backward_settings(geometry: ConvGeometry) -> tuple[object, ...]:
+    """What convolution_backward takes between the weight and its mask."""
+    return (
+        None, geometry.stride, geometry.padding, geometry.dilation, False, (0, 0), geometry.groups,
+    )  # fmt: skip
