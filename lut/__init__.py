@@ -4,6 +4,8 @@ them.
 
 from .approximation import approximate as approximate
 from .approximation import calibrate as calibrate
+from .attention import ApproxMatmul as ApproxMatmul
+from .attention import Matmul as Matmul
 from .candidates import Candidates as Candidates
 from .factors import Factors as Factors
 from .factors import JointBasis as JointBasis
@@ -21,4 +23,5 @@ from .matmul import approx_matmul as approx_matmul
 from .metrics import ErrorMetrics as ErrorMetrics
 from .metrics import error_metrics as error_metrics
 from .quantisation import ActivationQuantiser as ActivationQuantiser
+from .quantisation import Quantisation as Quantisation
 from .table import LUT as LUT

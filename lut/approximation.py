@@ -1,4 +1,5 @@
-"""Any user's network with its convolutions and fully connected layers computed by multipliers.
+"""Any user's network with its convolutions, fully connected layers and ``lut.Matmul`` modules
+computed by multipliers.
 
 ``approximate(model, lut)`` copies the model and replaces its layers; weights and biases are kept.
 ``calibrate(model, batches)`` sets the ranges of activations; then the copy can be evaluated,
@@ -14,9 +15,10 @@ from torch import Tensor, nn
 
 from hw.errors import InputError, did_you_mean
 
+from .attention import ApproxMatmul, Matmul
 from .candidates import Candidates
-from .layers import ApproxConv1d, ApproxConv2d, ApproxLinear
-from .quantisation import ActivationQuantiser
+from .layers import PLAIN, ApproxConv1d, ApproxConv2d, ApproxLinear
+from .quantisation import ActivationQuantiser, Quantisation
 from .table import LUT
 
 __all__ = ["Assignment", "approximate", "calibrate"]
@@ -26,25 +28,35 @@ __all__ = ["Assignment", "approximate", "calibrate"]
 Assignment = LUT | Mapping[str, LUT | None] | Callable[[str, nn.Module], LUT | None]
 
 
-def approximate(model: nn.Module, assignment: Assignment) -> nn.Module:
+def approximate(
+    model: nn.Module, assignment: Assignment, quantisation: Quantisation = PLAIN
+) -> nn.Module:
     """A copy of `model` with emulated layers; `model` is left as it is.
 
-    Conv1d, Conv2d and Linear layers are replaced where `assignment` gives a multiplier. In a
-    mapping the first pattern that fits a path counts. Raises InputError for a pattern that fits no
-    layer, and for padding other than zeros.
+    Conv1d, Conv2d, Linear and ``lut.Matmul`` modules are replaced where `assignment` gives a
+    multiplier. In a mapping the first pattern that fits a path counts. A layer that the model holds
+    at several paths stays one layer where they get the same multiplier.
+
+    Raises InputError for a pattern that fits no layer, for padding other than zeros, and for a
+    layer inside of nn.MultiheadAttention, which computes with that layer's weights by itself.
     """
     layers = {
-        name: module for name, module in model.named_modules() if isinstance(module, _REPLACEABLE)
+        name: module
+        for name, module in model.named_modules(remove_duplicate=False)
+        if isinstance(module, _REPLACEABLE)
     }
     chosen = _chosen(layers, assignment)
-    if "" in chosen:
-        raise InputError("the model must be a module that holds layers, not itself one layer")
+    _check_called(model, chosen)
     result = copy.deepcopy(model)
-    known: dict[str, Candidates] = {}
+    candidates = {lut: Candidates([lut]) for lut in set(chosen.values())}
+    made: dict[tuple[int, LUT], nn.Module] = {}
     for name, lut in chosen.items():
-        candidates = known.setdefault(lut.digest, Candidates([lut]))
+        key = id(layers[name]), lut
+        if key not in made:
+            made[key] = _replacement(name, layers[name], candidates[lut], quantisation)
         parent, _, child = name.rpartition(".")
-        setattr(result.get_submodule(parent), child, _replacement(name, layers[name], candidates))
+        setattr(result.get_submodule(parent), child, made[key])
+    _leave_fast_paths(result)
     return result
 
 
@@ -67,7 +79,7 @@ def calibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
             module.training = flag
 
 
-_REPLACEABLE = (nn.Conv1d, nn.Conv2d, nn.Linear)
+_REPLACEABLE = (nn.Conv1d, nn.Conv2d, nn.Linear, Matmul)
 
 
 def _chosen(layers: Mapping[str, nn.Module], assignment: Assignment) -> dict[str, LUT]:
@@ -95,16 +107,69 @@ def _first_fit(name: str, assignment: Mapping[str, LUT | None]) -> LUT | None:
     return next((lut for pattern, lut in assignment.items() if fnmatchcase(name, pattern)), None)
 
 
-def _replacement(name: str, layer: nn.Module, candidates: Candidates) -> nn.Module:
+def _check_called(model: nn.Module, chosen: Iterable[str]) -> None:
+    """InputError for layers that no parent calls."""
+    for name in chosen:
+        if name == "":
+            raise InputError("the model must be a module that holds layers, not itself one layer")
+        if isinstance(model.get_submodule(name.rpartition(".")[0]), nn.MultiheadAttention):
+            raise InputError(
+                f"layer {name!r} must be given no multiplier (None), not one that would not be "
+                "used: nn.MultiheadAttention computes with its weights by itself; write attention "
+                "with nn.Linear and lut.Matmul instead"
+            )
+
+
+def _leave_fast_paths(model: nn.Module) -> None:
+    """Transformer encoders with emulated layers call them in evaluation mode, too, instead of
+    torch's fused kernels on their weights.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.TransformerEncoderLayer) and any(
+            isinstance(layer, ApproxLinear) for layer in module.modules()
+        ):
+            module.activation_relu_or_gelu = 0
+        if isinstance(module, nn.TransformerEncoder) and any(
+            isinstance(layer, ApproxLinear) for layer in module.modules()
+        ):
+            module.use_nested_tensor = False
+
+
+def _replacement(
+    name: str, layer: nn.Module, candidates: Candidates, quantisation: Quantisation
+) -> nn.Module:
     """The emulated layer with the weights, bias, device and mode of `layer`."""
+    if isinstance(layer, Matmul):
+        return ApproxMatmul(candidates, quantisation=quantisation).train(layer.training)
+    assert isinstance(layer, nn.Linear | nn.Conv1d | nn.Conv2d)
+    emulated = _emulated(name, layer, candidates, quantisation)
+    convolution = emulated if isinstance(emulated, ApproxConv2d) else emulated.convolution
+    with torch.no_grad():
+        convolution.weight.copy_(layer.weight.reshape(convolution.weight.shape))
+        if convolution.bias is not None and layer.bias is not None:
+            convolution.bias.copy_(layer.bias)
+    convolution.start_weight_scale()
+    return emulated.to(layer.weight.device).train(layer.training)
+
+
+def _emulated(
+    name: str,
+    layer: nn.Linear | nn.Conv1d | nn.Conv2d,
+    candidates: Candidates,
+    quantisation: Quantisation,
+) -> ApproxLinear | ApproxConv1d | ApproxConv2d:
+    """Of the same shape and settings."""
+    has_bias = layer.bias is not None
     if isinstance(layer, nn.Linear):
-        has_bias = layer.bias is not None
-        emulated: nn.Module = ApproxLinear(
-            layer.in_features, layer.out_features, candidates, bias=has_bias
+        return ApproxLinear(
+            layer.in_features,
+            layer.out_features,
+            candidates,
+            bias=has_bias,
+            quantisation=quantisation,
         )
-        shape = (layer.out_features, layer.in_features, 1, 1)
-    elif isinstance(layer, nn.Conv1d):
-        emulated = ApproxConv1d(
+    if isinstance(layer, nn.Conv1d):
+        return ApproxConv1d(
             layer.in_channels,
             layer.out_channels,
             layer.kernel_size[0],
@@ -113,31 +178,22 @@ def _replacement(name: str, layer: nn.Module, candidates: Candidates) -> nn.Modu
             padding=_zeros(name, layer)[0],
             dilation=layer.dilation[0],
             groups=layer.groups,
-            bias=layer.bias is not None,
+            bias=has_bias,
+            quantisation=quantisation,
         )
-        shape = (layer.out_channels, layer.weight.shape[1], 1, layer.kernel_size[0])
-    else:
-        assert isinstance(layer, nn.Conv2d)
-        height, width = _zeros(name, layer)
-        emulated = ApproxConv2d(
-            layer.in_channels,
-            layer.out_channels,
-            (layer.kernel_size[0], layer.kernel_size[1]),
-            candidates,
-            stride=(layer.stride[0], layer.stride[1]),
-            padding=(height, width),
-            dilation=(layer.dilation[0], layer.dilation[1]),
-            groups=layer.groups,
-            bias=layer.bias is not None,
-        )
-        shape = tuple(layer.weight.shape)  # type: ignore[assignment]
-    convolution = emulated if isinstance(emulated, ApproxConv2d) else emulated.convolution
-    assert isinstance(convolution, ApproxConv2d)
-    with torch.no_grad():
-        convolution.weight.copy_(layer.weight.reshape(shape))
-        if convolution.bias is not None and layer.bias is not None:
-            convolution.bias.copy_(layer.bias)
-    return emulated.to(layer.weight.device).train(layer.training)
+    height, width = _zeros(name, layer)
+    return ApproxConv2d(
+        layer.in_channels,
+        layer.out_channels,
+        (layer.kernel_size[0], layer.kernel_size[1]),
+        candidates,
+        stride=(layer.stride[0], layer.stride[1]),
+        padding=(height, width),
+        dilation=(layer.dilation[0], layer.dilation[1]),
+        groups=layer.groups,
+        bias=has_bias,
+        quantisation=quantisation,
+    )
 
 
 def _zeros(name: str, layer: nn.Conv1d | nn.Conv2d) -> tuple[int, ...]:

@@ -147,9 +147,28 @@ class Candidates(nn.Module):
         return _symmetric_range(self.luts[0].a_width, self.luts[0].a_signed)
 
     @property
+    def a_full_range(self) -> tuple[int, int]:
+        """All integers of the first operand, for example (-128, 127)."""
+        return _full_range(self.luts[0].a_width, self.luts[0].a_signed)
+
+    @property
     def b_range(self) -> tuple[int, int]:
         """Symmetric quantisation range of weights."""
         return _symmetric_range(self.luts[0].b_width, self.luts[0].b_signed)
+
+    @property
+    def b_full_range(self) -> tuple[int, int]:
+        """All integers of the second operand."""
+        return _full_range(self.luts[0].b_width, self.luts[0].b_signed)
+
+    def check_mixture(self, mixture: Tensor | None) -> None:
+        """InputError unless `mixture` weighs these candidates, (M,); one needs no weight."""
+        if mixture is None and len(self) > 1:
+            raise InputError(f"mixture must have {len(self)} weights, not be left out")
+        if mixture is not None and mixture.shape != (len(self),):
+            raise InputError(
+                f"mixture must have {len(self)} weights, not the shape {tuple(mixture.shape)}"
+            )
 
 
 def _basis(luts: Sequence[LUT]) -> JointBasis | None:
@@ -164,3 +183,7 @@ def _basis(luts: Sequence[LUT]) -> JointBasis | None:
 
 def _symmetric_range(width: int, signed: bool) -> tuple[int, int]:
     return (1 - (1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)
+
+
+def _full_range(width: int, signed: bool) -> tuple[int, int]:
+    return (-(1 << (width - 1)), (1 << (width - 1)) - 1) if signed else (0, (1 << width) - 1)

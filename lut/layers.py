@@ -6,20 +6,21 @@ the number of candidates: ``sum_m beta_m sum_k table_m[x_k, w_k] = sum_r u_r(x) 
 v_mr(w))``.
 
 Gradients with respect to operands are those of :mod:`lut.gradients`, by default straight-through.
+How operands are quantised, and whether scales are learned, says a ``Quantisation``.
 """
 
 import torch
 from torch import Tensor, nn
 
-from hw.errors import InputError
-
-from .candidates import Candidates
 from .backends.cuda_operands import cuda_refusal
+from .candidates import Candidates
 from .geometry import ConvGeometry, IntPair, pair
-from .observers import MovingAverage
-from .quantisation import ActivationQuantiser, quantise, weight_scales
+from .observers import SMALLEST_SCALE, MovingAverage
+from .quantisation import Quantisation, learned_scale, quantise, step_size, weight_scales
 
-__all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear"]
+__all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear", "result_type"]
+
+PLAIN = Quantisation()
 
 
 class ApproxConv2d(nn.Module):
@@ -29,6 +30,10 @@ class ApproxConv2d(nn.Module):
     table's integer sum. kernel_size, stride, padding (zeros), dilation: one number or (height,
     width). Input float (N, C, H, W), output float (N, O, H', W'). With several candidates
     ``forward`` takes their weights, shape (M,), which need not be one-hot.
+
+    Parameters: weight (O, C / groups, kH, kW), bias (O,) or None, and weight_scale (O,), None
+    unless `quantisation` is learned; without it the largest magnitude of each output channel is the
+    highest level. Weights below zero become 0 where a multiplier's second operand is unsigned.
     """
 
     def __init__(
@@ -43,6 +48,7 @@ class ApproxConv2d(nn.Module):
         dilation: IntPair = 1,
         groups: int = 1,
         bias: bool = False,
+        quantisation: Quantisation = PLAIN,
     ) -> None:
         super().__init__()
         self.candidates = candidates
@@ -51,27 +57,51 @@ class ApproxConv2d(nn.Module):
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels // groups, height, width))
         nn.init.kaiming_uniform_(self.weight, a=5**0.5)
         self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
-        self.quantiser = ActivationQuantiser(*candidates.a_range)
+        self.quantiser = quantisation.quantiser(candidates.a_range, candidates.a_full_range)
+        self.weight_scale = (
+            nn.Parameter(torch.empty(out_channels)) if quantisation.learned else None
+        )
+        self.start_weight_scale()
         self.register_buffer("scratch", torch.zeros(2, dtype=torch.int32), persistent=False)
+
+    @torch.no_grad()
+    def start_weight_scale(self) -> None:
+        """Set a learned weight_scale to 2·mean|w| / sqrt(high) of each output channel."""
+        if self.weight_scale is not None:
+            magnitudes = self.weight.float().abs().mean((1, 2, 3))
+            self.weight_scale.copy_(step_size(magnitudes, self.candidates.b_range[1]))
 
     def quantised_weight(self) -> tuple[Tensor, Tensor]:
         """Integer levels (O, C / groups, kH, kW) as floats, and scales (O, 1, 1, 1)."""
         low, high = self.candidates.b_range
-        scales = weight_scales(self.weight, high)
+        learned = self._learned_weight_scale()
+        scales = weight_scales(self.weight, high) if learned is None else learned.view(-1, 1, 1, 1)
         return quantise(self.weight, scales, low, high), scales
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        if mixture is None and len(self.candidates) > 1:
-            raise InputError(f"mixture must have {len(self.candidates)} weights, not be left out")
+        self.candidates.check_mixture(mixture)
+        self._keep_scale_positive()
         scale, zero_point = self._grid(x)
         geometry = self.geometry
         result: Tensor = torch.ops.lut.conv2d(
-            x, self.weight, scale, zero_point, None, mixture, self.candidates.key,
-            not self.quantiser.is_symmetric, (self.quantiser.low, self.quantiser.high),
-            self.candidates.b_range, geometry.stride, geometry.padding, geometry.dilation,
-            geometry.groups, _result_type(x),
+            x, self.weight, scale, zero_point, self._learned_weight_scale(), mixture,
+            self.candidates.key, not self.quantiser.is_symmetric,
+            (self.quantiser.low, self.quantiser.high), self.candidates.b_range, geometry.stride,
+            geometry.padding, geometry.dilation, geometry.groups, result_type(x),
         )[0]  # fmt: skip
         return result if self.bias is None else result + self.bias.to(result.dtype).view(-1, 1, 1)
+
+    @torch.no_grad()
+    def _keep_scale_positive(self) -> None:
+        """Where an optimiser's step left it below; there its gradient would be 0 for good."""
+        if self.training and self.weight_scale is not None:
+            self.weight_scale.clamp_min_(SMALLEST_SCALE)
+
+    def _learned_weight_scale(self) -> Tensor | None:
+        """(O,), positive."""
+        if self.weight_scale is None:
+            return None
+        return learned_scale(self.weight_scale, self.weight[0].numel(), self.candidates.b_range[1])
 
     def _grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The quantiser's grid, observed by one kernel where that is possible."""
@@ -101,10 +131,18 @@ class ApproxLinear(nn.Module):
     """
 
     def __init__(
-        self, in_features: int, out_features: int, candidates: Candidates, *, bias: bool = True
+        self,
+        in_features: int,
+        out_features: int,
+        candidates: Candidates,
+        *,
+        bias: bool = True,
+        quantisation: Quantisation = PLAIN,
     ) -> None:
         super().__init__()
-        self.convolution = ApproxConv2d(in_features, out_features, 1, candidates, bias=bias)
+        self.convolution = ApproxConv2d(
+            in_features, out_features, 1, candidates, bias=bias, quantisation=quantisation
+        )
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
         rows = x.reshape(-1, x.shape[-1], 1, 1)
@@ -127,6 +165,7 @@ class ApproxConv1d(nn.Module):
         dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
+        quantisation: Quantisation = PLAIN,
     ) -> None:
         super().__init__()
         self.convolution = ApproxConv2d(
@@ -139,6 +178,7 @@ class ApproxConv1d(nn.Module):
             dilation=(1, dilation),
             groups=groups,
             bias=bias,
+            quantisation=quantisation,
         )
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
@@ -146,7 +186,8 @@ class ApproxConv1d(nn.Module):
         return result
 
 
-def _result_type(x: Tensor) -> torch.dtype:
+def result_type(x: Tensor) -> torch.dtype:
     """Under autocast its type, as for torch's own convolutions; else that of the operand."""
     kind = x.device.type
-    return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+    autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.get_autocast_dtype(kind) if autocast else x.dtype

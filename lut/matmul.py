@@ -1,8 +1,7 @@
 """Batched matrix products whose products come from a table, bit for bit: both operands are data.
 
-``result[..., i, j] = sum over k of table[x[..., i, k], y[..., k, j]]``, as in attention.
-Factorised: ``u[x]`` and ``v[y]`` side by side along k make one fp32 product, in blocks of k that
-are exact.
+``result[..., i, j] = sum over k of table[x[..., i, k], y[..., k, j]]``, as in attention; computed
+in :mod:`lut.products`.
 """
 
 import torch
@@ -10,13 +9,10 @@ from torch import Tensor
 
 from hw.errors import InputError
 
-from .backends.float32 import RANK_LIMIT
-from .planes import FP32_EXACT
+from .operators import known_table
 from .table import LUT
 
 __all__ = ["approx_matmul"]
-
-LOOKUPS_AT_ONCE = 1 << 24
 
 
 def approx_matmul(x: Tensor, y: Tensor, lut: LUT) -> Tensor:
@@ -33,45 +29,5 @@ def approx_matmul(x: Tensor, y: Tensor, lut: LUT) -> Tensor:
             "x and y must be (..., M, K) and (..., K, N), "
             f"not {tuple(x.shape)} and {tuple(y.shape)}"
         )
-    rows = x.to(torch.int64) & ((1 << lut.a_width) - 1)
-    columns = y.to(torch.int64) & ((1 << lut.b_width) - 1)
-    if lut.rank <= RANK_LIMIT and lut.factors.product_bound < FP32_EXACT:
-        return _factorised(rows, columns, lut)
-    return _looked_up(rows, columns, lut)
-
-
-def _factorised(rows: Tensor, columns: Tensor, lut: LUT) -> Tensor:
-    factors, device = lut.factors, rows.device
-    u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
-    block = (FP32_EXACT - 1) // max(1, factors.product_bound)
-    parts = [
-        _exact_product(a, b, u, v).to(torch.int32)
-        for a, b in zip(rows.split(block, -1), columns.split(block, -2), strict=True)
-    ]
-    return torch.stack(parts).sum(0, dtype=torch.int32)
-
-
-def _exact_product(rows: Tensor, columns: Tensor, u: Tensor, v: Tensor) -> Tensor:
-    """fp32 (..., M, N): k and r are one dimension of the product."""
-    left = u[rows].flatten(-2)
-    right = v[columns].transpose(-1, -2).flatten(-3, -2)
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        return left @ right
-    finally:
-        torch.set_float32_matmul_precision(before)
-
-
-def _looked_up(rows: Tensor, columns: Tensor, lut: LUT) -> Tensor:
-    table = torch.from_numpy(lut.table.copy()).to(rows.device).flatten()
-    high = rows << lut.b_width
-    batch = torch.broadcast_shapes(rows.shape[:-2], columns.shape[:-2])
-    result = torch.zeros(
-        *batch, rows.shape[-2], columns.shape[-1], dtype=torch.int32, device=rows.device
-    )
-    step = max(1, LOOKUPS_AT_ONCE // max(1, result.numel()))
-    for a, b in zip(high.split(step, -1), columns.split(step, -2), strict=True):
-        index = a.unsqueeze(-1) + b.unsqueeze(-3)
-        result += table[index].sum(-2, dtype=torch.int32)
+    result: Tensor = torch.ops.lut.products(x, y, known_table(lut))
     return result

@@ -7,6 +7,7 @@ then clamp. Gradients are straight-through inside the range and zero outside it 
 al., "Learned Step Size Quantization", ICLR 2020, Eq. 3), there for ranges that end with their ends.
 """
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -16,7 +17,44 @@ from hw.errors import InputError, unknown_name
 
 from .observers import OBSERVERS, SMALLEST_SCALE, Levels, divided
 
-__all__ = ["ActivationQuantiser", "quantise", "weight_scales"]
+__all__ = [
+    "ActivationQuantiser",
+    "Quantisation",
+    "learned_scale",
+    "quantise",
+    "step_size",
+    "weight_scales",
+]
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """How a layer quantises its operands.
+
+    `observer`: what activations' ranges follow, a name in ``lut.observers.OBSERVERS``. `symmetric`:
+    activations' zero point is 0 and a signed range is -high … high; otherwise affine, over all
+    integers of the operand. `learned`: scales of activations (one) and weights (one per output
+    channel) are parameters (Esser et al., ICLR 2020); there is no observer then.
+    """
+
+    observer: str = "moving_average"
+    symmetric: bool = True
+    learned: bool = False
+
+    def __post_init__(self) -> None:
+        if self.observer not in OBSERVERS:
+            raise unknown_name("observer", self.observer, OBSERVERS)
+        if self.learned and not self.symmetric:
+            raise InputError("a quantiser with a learned scale must be symmetric, not affine")
+
+    def quantiser(self, symmetric: tuple[int, int], full: tuple[int, int]) -> "ActivationQuantiser":
+        """One over the `symmetric` range or over the `full` one, whichever suits."""
+        return ActivationQuantiser(
+            *(symmetric if self.symmetric else full),
+            observer=self.observer,
+            symmetric=self.symmetric,
+            learned=self.learned,
+        )
 
 
 class _Quantise(torch.autograd.Function):
@@ -56,6 +94,17 @@ def weight_scales(weight: Tensor, high: int) -> Tensor:
     """
     largest = weight.detach().abs().amax(dim=(1, 2, 3), keepdim=True)
     return divided(largest, high).clamp_min(SMALLEST_SCALE)
+
+
+def step_size(mean_magnitude: Tensor, high: int) -> Tensor:
+    """2·mean|x| / sqrt(high), positive: where a learned scale starts (Esser et al., sec. 2.1)."""
+    return (2.0 * mean_magnitude.float() / high**0.5).clamp_min(SMALLEST_SCALE)
+
+
+def learned_scale(scale: nn.Parameter, values: int, high: int) -> Tensor:
+    """`scale`, positive, its gradient times 1 / sqrt(values · high) (Esser et al., sec. 2.2)."""
+    scaled: Tensor = _ScaledGradient.apply(scale, (values * high) ** -0.5)
+    return scaled.clamp_min(SMALLEST_SCALE)
 
 
 class ActivationQuantiser(nn.Module):
@@ -156,9 +205,8 @@ class ActivationQuantiser(nn.Module):
     def _learned_scale(self, x: Tensor) -> Tensor:
         if self.training:
             self._prepare(x.detach())
-        factor = (x.numel() * self.high) ** -0.5
-        scale: Tensor = _ScaledGradient.apply(self.scale, factor)
-        return scale.clamp_min(SMALLEST_SCALE)
+        assert isinstance(self.scale, nn.Parameter)
+        return learned_scale(self.scale, x.numel(), self.high)
 
     @torch.no_grad()
     def _prepare(self, x: Tensor) -> None:
@@ -166,7 +214,7 @@ class ActivationQuantiser(nn.Module):
         it positive.
         """
         if not self._known_initialised and not bool(self.initialised):
-            self.scale.copy_(2.0 * x.float().abs().mean() / self.high**0.5)
+            self.scale.copy_(step_size(x.float().abs().mean(), self.high))
             self.initialised.fill_(True)
         self._known_initialised = True
         self.scale.clamp_min_(SMALLEST_SCALE)

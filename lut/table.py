@@ -121,6 +121,37 @@ class LUT:
 
         return factorize(self)
 
+    def sign_magnitude(self) -> "LUT":
+        """The signed multiplier of this unsigned one between absolute values and a sign.
+
+        ``sign(a)·sign(b)·table[|a|, |b|]`` for two's complement operands of the same widths, the
+        lowest one included: |-128| = 128 is an unsigned operand of 8 bits. sign(0) = 0, so products
+        with 0 are 0 whatever the table holds there. Its rank is at most this one's. The name gets
+        the suffix ``_sign_magnitude``. Raises InputError unless both operands are unsigned.
+        """
+        if self.a_signed or self.b_signed:
+            raise InputError(
+                f"both operands of LUT {self.name!r} must be unsigned, not of signedness "
+                f"{self.a_signed:d} and {self.b_signed:d}"
+            )
+        a, b = operand_values(self.a_width, True), operand_values(self.b_width, True)
+        table = np.outer(np.sign(a), np.sign(b)) * self.table[np.abs(a)][:, np.abs(b)]
+        name = f"{self.name}_sign_magnitude"
+        result = LUT(table, a_signed=True, b_signed=True, name=name)
+        if "factors" in self.__dict__:
+            result._know_signed_factors(self.factors)
+        return result
+
+    def _know_signed_factors(self, factors: "Factors") -> None:
+        """Take over those of the unsigned table, unless fewer columns do."""
+        from .factors import Factors
+
+        a, b = operand_values(self.a_width, True), operand_values(self.b_width, True)
+        u = np.sign(a)[:, None] * factors.u[np.abs(a)]
+        v = np.sign(b)[:, None] * factors.v[np.abs(b)]
+        if self.rank == factors.rank:
+            self.with_factors(Factors(u, v))
+
     def with_factors(self, factors: "Factors") -> "LUT":
         """This LUT, knowing its factors; InputError when they do not reproduce it."""
         if not np.array_equal(factors.table, self.table):

@@ -7,15 +7,18 @@ the size of channels · planes of a whole batch is ever in memory.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import gcd
 
 import torch
 from torch import Tensor
 
 from ..geometry import ConvGeometry
 from .cuda_operands import (
+    Columns,
     Images,
     Kernels,
     Layout,
+    Order,
     PackedPlanes,
     PlaneOrder,
     on_device,
@@ -92,6 +95,7 @@ def by_planes(
 
     groups, padded, _ = order.shape
     assert kernels.planes is not None
+    align = gcd(16, order.group_outputs)
     depth_blocks = padded_to(tile.depth, layout.group_bytes) // tile.depth
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
@@ -101,19 +105,20 @@ def by_planes(
             convolve_planes[grid](
                 x, kernels.planes, _or(kernels.rest, x), target, *_scales(finish, x), *places,
                 layout.group_bytes, *layout.tap_steps, layout.taps, depth_blocks,
-                order.group_outputs, padded, result.shape[3],
-                kernels.rest is not None, *_flags(finish),
+                padded, order.group_outputs // align, groups,
+                kernels.rest is not None, *_flags(finish), align,
                 tile.positions, tile.outputs, tile.depth,
                 num_warps=tile.warps, num_stages=tile.stages,
             )  # fmt: skip
 
 
 def depthwise_layout(
-    x: torch.Size, w: torch.Size, geometry: ConvGeometry, *, count: int
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, *, count: int = 1, order: Order = "bytes"
 ) -> Layout:
     """One input channel an output: the channels of all groups side by side."""
     every = torch.Size((w[0], x[1], *w[2:]))
-    return Layout.of(x, every, replace(geometry, groups=1), count=count, multiple=16)
+    alone = replace(geometry, groups=1)
+    return Layout.of(x, every, alone, count=count, multiple=16, order=order)
 
 
 def by_depthwise_planes(
@@ -125,22 +130,24 @@ def by_depthwise_planes(
     result: Tensor,
     finish: Finish | None = None,
 ) -> None:
-    """Factors as planes, multiplied one by one."""
+    """Factors as planes, one by one (`planes.plain`, bytes) or four at a time (words)."""
     from .cuda_kernels import depthwise_planes
 
-    assert kernels.planes is not None
+    assert kernels.planes is not None and (planes.plain == (layout.order == "bytes"))
+    w = kernels.planes if planes.plain else kernels.planes.view(torch.int32)
     outputs = result.shape[3]
+    align = gcd(16, outputs)
     tile = max(16, min(64, power_of_two(outputs)))
-    positions = 2048 // tile
+    positions = (2048 if planes.plain else 1024) // tile
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
         places = layout.places(len(target))
         grid = (-(-places[0] // positions), -(-outputs // tile))
         with on_device(x):
             depthwise_planes[grid](
-                x, kernels.planes, target, *_scales(finish, x), *places, *layout.tap_steps,
-                layout.taps, layout.group_channels, layout.count, outputs,
-                outputs // layout.channels, *_flags(finish), kernels.planes.is_floating_point(),
+                x, w, target, *_scales(finish, x), *places, *layout.tap_steps,
+                layout.taps, layout.group_channels, outputs // align, outputs // layout.channels,
+                *_flags(finish), align, 0 if planes.plain else planes.word_count,
                 positions, tile, num_warps=4,
             )  # fmt: skip
 
@@ -156,20 +163,22 @@ def by_columns(
     """One input channel an output, any table: look-ups in columns of `table` (columns, rows)."""
     from .cuda_kernels import depthwise_columns
 
-    assert kernels.patterns is not None
+    assert kernels.patterns is not None and layout.order == "channels"
     outputs, rows = result.shape[3], table.shape[1]
     bare = PackedPlanes.bare(rows, table.device)
-    tile = min(32, power_of_two(outputs))
-    positions = 512
+    align = gcd(16, outputs)
+    tile, positions = 8, 256
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, bare, rows).view(torch.uint8)
         places = layout.places(len(target))
-        grid = (-(-places[0] // positions), -(-outputs // tile))
+        grid = (-(-outputs // tile), -(-places[0] // positions))
         with on_device(x):
             depthwise_columns[grid](
                 x, table, kernels.patterns, target, *_scales(finish, x), *places,
-                *layout.tap_steps, layout.taps, outputs, outputs // layout.channels,
-                *_flags(finish), table.is_floating_point(), rows, positions, tile, num_warps=8,
+                *layout.tap_steps, layout.taps, layout.padded[0] * layout.padded[1],
+                outputs // align, outputs // layout.channels,
+                *_flags(finish), align, table.is_floating_point(), rows, positions, tile,
+                num_warps=4,
             )  # fmt: skip
 
 
@@ -182,15 +191,19 @@ class RowTile:
     warps: int
 
 
-def row_tile(outputs: int) -> RowTile:
-    width = min(32, max(8, power_of_two(outputs)))
-    return RowTile(1024 if width == 32 else 512, width, 16 if width == 32 else 8)
+def row_tile(outputs: int, positions: int) -> RowTile:
+    """Wide, but so that there are programs for all multiprocessors."""
+    width = min(64, max(8, power_of_two(outputs)))
+    warps = 16
+    while warps > 1 and positions * outputs < 264 * 1024 * 2 * warps:
+        warps //= 2
+    return RowTile(warps * 2048 // width, width, warps)
 
 
 def by_rows(
     images: Images,
     kernels: Kernels,
-    table: Tensor,
+    columns: Columns,
     layout: Layout,
     result: Tensor,
     finish: Finish | None = None,
@@ -204,7 +217,8 @@ def by_rows(
     assert kernels.patterns is not None
     groups = layout.geometry.groups
     outputs = result.shape[3] // groups
-    tile = tile or row_tile(outputs)
+    tile = tile or row_tile(outputs, result[..., 0].numel())
+    table = columns.table
     blocks = -(-outputs // tile.outputs)
     words = layout.taps * layout.group_channels // WORD
     bare = PackedPlanes.bare(table.shape[1], table.device)
@@ -213,23 +227,23 @@ def by_rows(
     turns = [(begin, min(few, words - begin)) for begin in range(0, words, few)]
     whole = result if len(turns) == 1 else torch.empty_like(result, dtype=torch.int32)
     for begin, length in turns:
-        rows = _rows(kernels.patterns, table, layout, begin, length, outputs, blocks, tile)
+        rows = _rows(kernels.patterns, columns, layout, begin, length, outputs, blocks, tile)
         last = begin + length == words
         for part, target, sums in _parts(images, layout, result, whole):
             x = layout.expanded(part, bare, table.shape[1])
             _add_rows(
                 x, rows, sums, target if last else sums, layout, begin, length, tile, blocks,
-                finish if last else None, begin > 0,
+                columns, finish if last else None, begin > 0,
             )  # fmt: skip
 
 
 def row_order(x: torch.Size, w: torch.Size, geometry: ConvGeometry) -> Layout:
-    return Layout.of(x, w, geometry, count=1, multiple=WORD)
+    return Layout.of(x, w, geometry, multiple=WORD)
 
 
 def _rows(
     patterns: Tensor,
-    table: Tensor,
+    columns: Columns,
     layout: Layout,
     begin: int,
     length: int,
@@ -239,16 +253,17 @@ def _rows(
 ) -> Tensor:
     from .cuda_kernels import lay_out_rows
 
+    table = columns.table
     groups, size = layout.geometry.groups, table.shape[1]
-    rows = torch.empty(
-        groups, blocks, length * WORD, size, tile.outputs, dtype=table.dtype, device=table.device
-    )
+    shape = (groups, blocks, length * WORD, size, tile.outputs)
+    rows = torch.empty(shape, dtype=table.dtype, device=table.device)
     at_once = min(size, 64)
     grid = (groups * length * WORD, blocks, -(-size // at_once))
     with on_device(table):
         lay_out_rows[grid](
             patterns, table, rows, begin * WORD, length * WORD, layout.group_channels,
-            layout.channels, layout.taps, outputs, blocks, size, tile.outputs, at_once,
+            layout.channels, layout.taps, outputs, blocks, len(table) - 1,
+            size, tile.outputs, at_once,
         )  # fmt: skip
     return rows
 
@@ -263,23 +278,27 @@ def _add_rows(
     length: int,
     tile: RowTile,
     blocks: int,
+    columns: Columns,
     finish: Finish | None,
     add: bool,
 ) -> None:
     from .cuda_kernels import row_convolution
 
-    groups = layout.geometry.groups
+    groups, outputs = layout.geometry.groups, result.shape[3] // layout.geometry.groups
+    align = gcd(16, outputs)
     words = x.view(torch.int64)
-    positions, width, size, *steps = layout.places(len(x))
+    products = rows.view(torch.int32) if columns.pairs else rows
+    positions, width, size, *steps = layout.places(len(result))
     kernel_width, *tap_steps = layout.tap_steps
     grid = (-(-positions // tile.positions) * blocks, groups)
     with on_device(x):
         row_convolution[grid](
-            words, rows, before, result, *_scales(finish, x), positions, width, size,
+            words, products, before, result, *_scales(finish, x), positions, width, size,
             *(step // WORD for step in steps), layout.group_channels // WORD,
             kernel_width, *(step // WORD for step in tap_steps), begin, length,
-            layout.group_channels // WORD, result.shape[3] // groups, blocks, result.shape[3],
-            add, *_flags(finish), rows.shape[3], tile.positions, tile.outputs,
+            layout.group_channels // WORD, blocks, outputs // align, groups, columns.bias,
+            add, *_flags(finish), align, columns.pairs, rows.shape[3],
+            tile.positions, tile.outputs,
             num_warps=tile.warps,
         )  # fmt: skip
 

@@ -16,13 +16,14 @@ from .cuda_convolution import (
     depthwise_layout,
     row_order,
 )
-from .cuda_factorised import dense_plan, has_planes, packed_planes
+from .cuda_factorised import dense_plan, has_planes, packed_planes, planes_layout
 from .cuda_operands import (
     Images,
     Kernels,
     PackedPlanes,
     PlaneOrder,
     Weights,
+    biased_columns,
     cuda_refusal,
     on_device,
     prepare,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["fused_convolution", "is_fused", "observed_scale", "through_quantiser"]
 
 DENSE_PLANES = 48
-DEPTHWISE_PLANES = 2
+DEPTHWISE_PLANES = 32
 MIXED_PLANES = 64
 SMALLEST_SCALE = 1e-8
 
@@ -104,11 +105,11 @@ def _by_planes(
 
 
 def _by_rows(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
-    table = transposed_table(operands.tables.luts[0], result.device)
-    kernels = prepare(weights, columns=table.shape[0], patterns=True, real=result.dtype)
+    lut = operands.tables.luts[0]
+    kernels = prepare(weights, columns=lut.table.shape[1], patterns=True, real=result.dtype)
     layout = row_order(images.x.shape, weights.w.shape, operands.geometry)
     finish = Finish.of(images, kernels, operands.affine)
-    by_rows(images, kernels, table, layout, result, finish)
+    by_rows(images, kernels, biased_columns(lut, result.device), layout, result, finish)
     return _real(kernels)
 
 
@@ -131,9 +132,9 @@ def _by_depthwise_planes(
 ) -> Tensor:
     rows, columns = operands.tables.luts[0].table.shape
     w = weights.w
-    order = PlaneOrder.depthwise(w.shape[2] * w.shape[3], planes.count, w.shape[0])
+    order = PlaneOrder.depthwise(w.shape[2] * w.shape[3], planes, w.shape[0])
     kernels = prepare(weights, columns=columns, v=v, order=order, real=result.dtype)
-    layout = depthwise_layout(images.x.shape, w.shape, operands.geometry, count=planes.count)
+    layout = planes_layout(images.x.shape, w.shape, operands.geometry, planes)
     finish = Finish.of(images, kernels, operands.affine)
     by_depthwise_planes(images, kernels, planes, layout, rows, result, finish)
     return _real(kernels)
@@ -143,7 +144,8 @@ def _by_columns(
     operands: "Operands", images: Images, weights: Weights, table: Tensor, result: Tensor
 ) -> Tensor:
     kernels = prepare(weights, columns=table.shape[0], patterns=True, real=result.dtype)
-    layout = depthwise_layout(images.x.shape, weights.w.shape, operands.geometry, count=1)
+    x, w = images.x.shape, weights.w.shape
+    layout = depthwise_layout(x, w, operands.geometry, order="channels")
     finish = Finish.of(images, kernels, operands.affine)
     by_columns(images, kernels, table, layout, result, finish)
     return _real(kernels)

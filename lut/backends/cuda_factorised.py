@@ -6,12 +6,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..geometry import ConvGeometry
 from ..table import LUT
 from .backend import Problem
-from .cuda_convolution import by_depthwise_planes, by_planes, depthwise_layout, plane_tile
+from .cuda_convolution import (
+    PlaneTile,
+    by_depthwise_planes,
+    by_planes,
+    depthwise_layout,
+    plane_tile,
+)
 from .cuda_operands import (
     Images,
     Layout,
+    Order,
     PackedPlanes,
     PlaneOrder,
     Weights,
@@ -20,7 +28,7 @@ from .cuda_operands import (
 )
 from .int8 import PLANE_LIMIT, RANK_LIMIT, ZERO_POINT, byte_planes
 
-__all__ = ["CudaFactorised", "has_planes", "packed_planes"]
+__all__ = ["CudaFactorised", "dense_plan", "has_planes", "packed_planes", "planes_layout"]
 
 
 class CudaFactorised:
@@ -38,7 +46,7 @@ class CudaFactorised:
         planes = byte_planes(problem.lut)
         assert planes is not None
         count = planes.u.shape[1]
-        return 1.0 * count if problem.is_depthwise else 0.5 + 0.25 * count
+        return 0.5 + 0.1 * count if problem.is_depthwise else 0.5 + 0.25 * count
 
     def accumulators(self, problem: Problem) -> Tensor:
         planes, v = packed_planes(problem.lut, problem.x.device)
@@ -48,8 +56,8 @@ class CudaFactorised:
         x, w, geometry = problem.x.shape, problem.w.shape, problem.geometry
         weights = Weights(problem.w)
         if problem.is_depthwise:
-            layout = depthwise_layout(x, w, geometry, count=planes.count)
-            order = PlaneOrder.depthwise(problem.taps, planes.count, w[0])
+            layout = planes_layout(x, w, geometry, planes)
+            order = PlaneOrder.depthwise(problem.taps, planes, w[0])
             kernels = prepare(weights, columns=columns, v=v, order=order)
             by_depthwise_planes(images, kernels, planes, layout, rows, result)
         else:
@@ -59,7 +67,17 @@ class CudaFactorised:
         return result.permute(0, 3, 1, 2)
 
 
-def dense_plan(x, w, geometry, count):  # type: ignore[no-untyped-def]
+def planes_layout(
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, planes: PackedPlanes
+) -> Layout:
+    """Of a depthwise convolution: words of four planes, or bytes of the operand itself."""
+    order: Order = "bytes" if planes.plain else "words"
+    return depthwise_layout(x, w, geometry, count=planes.count, order=order)
+
+
+def dense_plan(
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, count: int
+) -> tuple[Layout, PlaneOrder, PlaneTile]:
     """Layout of activations, of weights, and tile."""
     outputs = w[0] // geometry.groups
     bare = Layout.of(x, w, geometry, count=count, multiple=16)

@@ -5,6 +5,8 @@ of the padded images. Images are laid out as (N, Hp, Wp, step) bytes, padding in
 bytes a place. `step`s are multiples of 16. Rounding is that of ONNX ``QuantizeLinear``.
 """
 
+import os
+
 import triton
 import triton.language as tl
 
@@ -21,19 +23,48 @@ __all__ = [
 ]
 
 ROUNDING: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2**23: adding it rounds, half to even
+INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @triton.jit
-def _levels(
-    value: tl.tensor, scale: tl.tensor, zero: tl.tensor, low: tl.tensor, high: tl.tensor
-) -> tl.tensor:
-    """clamp(round(value / scale) + zero, low, high) as float32.
+def _ratio(value: tl.tensor, divisor: tl.tensor, reciprocal: tl.tensor) -> tl.tensor:
+    """value / divisor, correctly rounded, for the correctly rounded reciprocal of the divisor.
 
-    Clamped before it is rounded, which is the same for whole bounds and keeps the sum exact.
+    Two of Markstein's steps: the first makes a faithful quotient, the second the rounded one
+    (Muller et al., Handbook of Floating-Point Arithmetic, 2nd ed., section 4.7). A third of the
+    instructions of a division.
     """
-    ratio = tl.div_rn(value, scale)
-    ratio = tl.minimum(tl.maximum(ratio, low - zero), high - zero)
-    return ((ratio + ROUNDING) - ROUNDING) + zero
+    if INTERPRETED:  # whose fma rounds twice
+        quotient = tl.div_rn(value, divisor)
+    else:
+        quotient = value * reciprocal
+        quotient = tl.fma(tl.fma(-divisor, quotient, value), reciprocal, quotient)
+        quotient = tl.fma(tl.fma(-divisor, quotient, value), reciprocal, quotient)
+    return quotient
+
+
+@triton.jit
+def _levels(value: tl.tensor, scale: tl.tensor, low: tl.tensor, high: tl.tensor) -> tl.tensor:
+    """clamp(round(value / scale), low, high) as float32.
+
+    Clamped first, among real values, which is the same: (low · scale) / scale rounds to low.
+    """
+    value = tl.minimum(tl.maximum(value, low * scale), high * scale)
+    return (_ratio(value, scale, tl.div_rn(1.0, scale)) + ROUNDING) - ROUNDING
+
+
+@triton.jit
+def _dot4(x: tl.tensor, w: tl.tensor, sums: tl.tensor) -> tl.tensor:
+    """sums + the four products of the signed bytes of x and w."""
+    if INTERPRETED:
+        for byte in tl.static_range(4):
+            left = (x << (24 - 8 * byte)) >> 24
+            sums += left * ((w << (24 - 8 * byte)) >> 24)
+    else:
+        sums = tl.inline_asm_elementwise(
+            "dp4a.s32.s32 $0, $1, $2, $3;", "=r,r,r,r", [x, w, sums], tl.int32, True, 1
+        )
+    return sums
 
 
 @triton.jit
@@ -56,59 +87,71 @@ def expand_activations(
     row_step: tl.tensor,
     column_step: tl.tensor,
     channel_step: tl.tensor,
-    channels: tl.tensor,
+    aligned_channels: tl.tensor,
     group_blocks: tl.tensor,
     group_channels: tl.tensor,
     step: tl.tensor,
     QUANTISE: tl.constexpr,
-    LOOK_UP: tl.constexpr,
+    PLAIN: tl.constexpr,
     ROWS: tl.constexpr,
     COUNT: tl.constexpr,
-    PER_WORD: tl.constexpr,
+    ORDER: tl.constexpr,
+    ALIGN: tl.constexpr,
     PLACES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """planes int8: u[x] at place · step + group · group_step + plane · group_channels + channel.
+    """planes: u[x] of all planes of all places, padding included.
 
-    x: real (QUANTISE; scale and zero point by pointer) or bit patterns. `u`: (words, ROWS) of
-    PER_WORD signed bytes; without LOOK_UP the pattern itself is the only plane. `channels`: of a
-    group, padded to `group_channels`; the bytes of padded channels are arbitrary.
+    x: real (QUANTISE; scale and zero point by pointer) or bit patterns; its steps and its channels
+    (of a group) are in units of ALIGN, but for the step of a channel. u: int32 (words, ROWS), four
+    signed bytes each, the first plane lowest; PLAIN: the pattern itself is the only plane. ORDER
+    "bytes": int8 (place, group, plane, channel); "words": int32 (place, word, channel); "channels":
+    PLAIN alone, bytes (image, channel, place). Channels of a group are padded to `group_channels`,
+    where contents are arbitrary; `step`: items of a place.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     group = tl.program_id(1) // group_blocks
     channel = tl.program_id(1) % group_blocks * CHANNELS + tl.arange(0, CHANNELS)
+    channels = aligned_channels * ALIGN
     image = place // padded_size
-    row = place % padded_size // padded_width
-    column = place % padded_width - left
-    row = row - top
+    inner = place % padded_size
+    row = inner // padded_width - top
+    column = inner % padded_width - left
     known = (place < places) & (row >= 0) & (row < height) & (column >= 0) & (column < width)
     at = image.to(tl.int64) * image_step + row * row_step + column * column_step
-    at = at[:, None] + ((group * channels + channel) * channel_step)[None, :]
+    at = (at * ALIGN)[:, None] + ((group * channels + channel) * channel_step)[None, :]
     inside = known[:, None] & (channel < channels)[None, :]
+    point = tl.load(zero)
     if QUANTISE:
         value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-        point = tl.load(zero).to(tl.float32)
-        level = _levels(value, tl.load(scale), point, low.to(tl.float32), high.to(tl.float32))
-        pattern = level.to(tl.int32) & (ROWS - 1)
+        level = _levels(value, tl.load(scale), (low - point) * 1.0, (high - point) * 1.0)
+        pattern = (level.to(tl.int32) + point) & (ROWS - 1)
     else:
-        border = tl.load(zero)
         pattern = tl.load(x + at, mask=inside, other=0).to(tl.int32)
-        pattern = tl.where(known[:, None], pattern, border) & (ROWS - 1)
-    target = planes + place.to(tl.int64)[:, None] * step
-    target += (group * (COUNT * group_channels) + channel)[None, :]
+        pattern = tl.where(known[:, None], pattern, point) & (ROWS - 1)
     kept = (place < places)[:, None] & (channel < group_channels)[None, :]
-    if LOOK_UP:
-        flat = tl.reshape(pattern, (PLACES * CHANNELS,))
-        for word in tl.static_range((COUNT + PER_WORD - 1) // PER_WORD):
-            values = tl.load(u + word * ROWS + tl.arange(0, ROWS))
-            packed = tl.reshape(tl.gather(values, flat, 0), (PLACES, CHANNELS))
-            for part in tl.static_range(PER_WORD):
-                if word * PER_WORD + part < COUNT:
-                    plane = word * PER_WORD + part
-                    byte = (packed >> (8 * part)).to(tl.int8)
-                    tl.store(target + plane * group_channels, byte, mask=kept)
+    if ORDER == "channels":
+        start = image.to(tl.int64) * (padded_size * group_channels) + inner
+        target = start[:, None] + (channel * padded_size)[None, :]
+        tl.store(planes + target, pattern.to(tl.int8), mask=kept)
     else:
-        tl.store(target, pattern.to(tl.int8), mask=kept)
+        target = place.to(tl.int64)[:, None] * step + channel[None, :]
+        if ORDER == "bytes":
+            target += group * (COUNT * group_channels)
+        if PLAIN:
+            tl.store(planes + target, pattern.to(planes.dtype.element_ty), mask=kept)
+        else:
+            flat = tl.reshape(pattern, (PLACES * CHANNELS,))
+            for word in tl.static_range((COUNT + 3) // 4):
+                values = tl.load(u + word * ROWS + tl.arange(0, ROWS))
+                packed = tl.reshape(tl.gather(values, flat, 0), (PLACES, CHANNELS))
+                if ORDER == "words":
+                    tl.store(planes + target + word * group_channels, packed, mask=kept)
+                else:
+                    for part in tl.static_range(min(4, COUNT - 4 * word)):
+                        byte = (packed >> (8 * part)).to(tl.int8)
+                        plane = 4 * word + part
+                        tl.store(planes + target + plane * group_channels, byte, mask=kept)
 
 
 @triton.jit
@@ -136,6 +179,7 @@ def prepare_weights(
     last_channels: tl.tensor,
     plane_output_step: tl.tensor,
     plane_tap_step: tl.tensor,
+    four_step: tl.tensor,
     plane_step: tl.tensor,
     count: tl.tensor,
     QUANTISE: tl.constexpr,
@@ -152,9 +196,10 @@ def prepare_weights(
     w: real (QUANTISE) or bit patterns, (O, channels, taps) by the steps given. scales (O,): largest
     magnitude / high, at least `smallest`; or GIVEN. patterns: uint8 (O, channels, taps); real:
     scale · level as its own type, by w's steps; sums int32 (O,): of levels. PLANES 1: v[w] at
-    row · plane_output_step + tap · plane_tap_step + plane · plane_step + channel, zero for channels
-    from the last up to `group_channels`, in the last plane up to `last_channels`; rows are outputs,
-    those of a group padded; 2: likewise, `planes` + `rest` being the float v[w]; 0: none.
+    row · plane_output_step + tap · plane_tap_step + plane // 4 · four_step + plane % 4 · plane_step
+    + channel, zero for channels from the last up to `group_channels`, in the last plane up to
+    `last_channels`; rows are outputs, those of a group padded; 2: likewise, `planes` + `rest` being
+    the float v[w]; 0: none.
     """
     output = tl.program_id(0)
     tap, lane = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
@@ -170,7 +215,7 @@ def prepare_weights(
                 at = source + (start + lane) * channel_step + tap * tap_step
                 value = tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
                 largest = tl.maximum(largest, tl.max(tl.abs(value)))
-            scale = tl.maximum(tl.div_rn(largest, high.to(tl.float32)), smallest)
+            scale = tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
         tl.store(scales + output, scale)
     total = 0
     target = output // group_outputs * padded_outputs + output % group_outputs
@@ -181,7 +226,7 @@ def prepare_weights(
         at = source + channel * channel_step + tap * tap_step
         if QUANTISE:
             value = tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
-            level = _levels(value, scale, 0.0, low.to(tl.float32), high.to(tl.float32))
+            level = _levels(value, scale, low * 1.0, high * 1.0)
             pattern = level.to(tl.int32)
             total += tl.sum(pattern)
             pattern = pattern & (COLUMNS - 1)
@@ -196,7 +241,7 @@ def prepare_weights(
             for plane in range(count):
                 width = tl.where(plane == count - 1, last_channels, group_channels)
                 kept = (tap < taps) & (channel < width)
-                place = target + channel + plane * plane_step
+                place = target + channel + plane // 4 * four_step + plane % 4 * plane_step
                 factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
                 if PLANES == 2:
                     leading = factor.to(planes.dtype.element_ty)
@@ -235,13 +280,16 @@ def _store(
     position: tl.tensor,
     output: tl.tensor,
     positions: tl.tensor,
-    outputs: tl.tensor,
-    step: tl.tensor,
-    start: tl.tensor,
+    aligned_outputs: tl.tensor,
+    groups: tl.tensor,
+    group: tl.tensor,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
 ) -> None:
-    """result[position, start + output] = sums, rescaled where SCALED; output < outputs."""
+    """result[position, group, output] = sums, rescaled where SCALED; outputs are ALIGN · aligned."""
+    outputs = aligned_outputs * ALIGN
+    start = group * outputs
     known = output < outputs
     if AFFINE:
         correction = tl.load(w_sums + start + output, mask=known, other=0) * tl.load(zero)
@@ -249,7 +297,8 @@ def _store(
     if SCALED:
         scale = tl.load(x_scale) * tl.load(w_scales + start + output, mask=known, other=0.0)
         sums = sums.to(tl.float32) * scale[None, :]
-    place = position.to(tl.int64)[:, None] * step + start + output[None, :]
+    place = position.to(tl.int64) * (groups * aligned_outputs) * ALIGN + start
+    place = place[:, None] + output[None, :]
     inside = (position < positions)[:, None] & known[None, :]
     tl.store(result + place, sums.to(result.dtype.element_ty), mask=inside)
 
@@ -276,12 +325,13 @@ def convolve_planes(
     tap_column_step: tl.tensor,
     taps: tl.tensor,
     depth_blocks: tl.tensor,
-    outputs: tl.tensor,
     padded_outputs: tl.tensor,
-    step: tl.tensor,
+    aligned_outputs: tl.tensor,
+    groups: tl.tensor,
     MIXED: tl.constexpr,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
     POSITIONS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DEPTH: tl.constexpr,
@@ -320,8 +370,8 @@ def convolve_planes(
         else:
             sums = tl.dot(a, b, sums, out_dtype=tl.int32)
     _store(
-        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions, outputs,
-        step, group * outputs, SCALED, AFFINE,
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
     )  # fmt: skip
 
 
@@ -344,43 +394,44 @@ def depthwise_planes(
     tap_row_step: tl.tensor,
     tap_column_step: tl.tensor,
     taps: tl.tensor,
-    plane_step: tl.tensor,
-    count: tl.tensor,
-    outputs: tl.tensor,
+    group_channels: tl.tensor,
+    aligned_outputs: tl.tensor,
     per_channel: tl.tensor,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
-    MIXED: tl.constexpr,
+    ALIGN: tl.constexpr,
+    WORDS: tl.constexpr,
     POSITIONS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ) -> None:
-    """One input channel an output: sums over taps and planes of x · w, w (taps, count, outputs).
+    """One input channel an output: sums over taps and planes of x · w.
 
-    w int8, or float32 where MIXED.
+    WORDS: x int32 (places, WORDS, group_channels) of four planes each, w int32 (taps, WORDS,
+    outputs); 0: one plane, x int8 (places, group_channels), w int8 (taps, 1, outputs).
     """
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
-    known = tl.minimum(output, outputs - 1)
+    outputs = aligned_outputs * ALIGN
     first = _first_operands(
         tl.minimum(position, positions - 1), width, size, image, row_step, column_step
     )
-    left = x + first[:, None] + (known // per_channel)[None, :]
-    if MIXED:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
-    else:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+    left = x + tl.multiple_of(first, 16)[:, None] + (output // per_channel)[None, :]
+    sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
     for tap in range(taps):
         offset = tap // kernel_width * tap_row_step + tap % kernel_width * tap_column_step
-        for plane in range(count):
-            a = tl.load(left + offset + plane * plane_step)
-            b = tl.load(w + (tap * count + plane) * outputs + known)
-            if MIXED:
-                sums += a.to(tl.float32) * b[None, :]
-            else:
-                sums += a.to(tl.int32) * b.to(tl.int32)[None, :]
+        source = left + tl.multiple_of(offset, 16)
+        if WORDS == 0:
+            b = tl.load(w + tap * outputs + output, mask=output < outputs, other=0).to(tl.int32)
+            sums += tl.load(source).to(tl.int32) * b[None, :]
+        else:
+            for word in tl.static_range(WORDS):
+                at = (tap * WORDS + word) * outputs + output
+                b = tl.load(w + at, mask=output < outputs, other=0)
+                a = tl.load(source + tl.multiple_of(word * group_channels, 16))
+                sums = _dot4(a, tl.broadcast_to(b[None, :], (POSITIONS, OUTPUTS)), sums)
     _store(
-        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions, outputs,
-        outputs, 0, SCALED, AFFINE,
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
     )  # fmt: skip
 
 
@@ -404,10 +455,12 @@ def depthwise_columns(
     tap_row_step: tl.tensor,
     tap_column_step: tl.tensor,
     taps: tl.tensor,
-    outputs: tl.tensor,
+    channel_size: tl.tensor,
+    aligned_outputs: tl.tensor,
     per_channel: tl.tensor,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
     MIXED: tl.constexpr,
     ROWS: tl.constexpr,
     POSITIONS: tl.constexpr,
@@ -415,30 +468,28 @@ def depthwise_columns(
 ) -> None:
     """One input channel an output: sums of table[w, x], the table transposed, (columns, ROWS).
 
-    The table holds integers, or float32 where MIXED. The columns of a tap lie side by side in shared memory, one a lane: look-ups meet no bank twice.
+    x: bytes (N, channels, channel_size). The table holds integers, or float32 where MIXED.
+    Neighbouring threads take neighbouring positions, so that they read one column of products.
     """
-    position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
-    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
-    known = tl.minimum(output, outputs - 1)
+    position = tl.program_id(1) * POSITIONS + tl.arange(0, POSITIONS)
+    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    known = tl.minimum(output, aligned_outputs * ALIGN - 1)
     first = _first_operands(
         tl.minimum(position, positions - 1), width, size, image, row_step, column_step
     )
-    left = x + first[:, None] + (known // per_channel)[None, :]
+    left = x + ((known // per_channel) * channel_size)[:, None] + first[None, :]
     if MIXED:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
+        sums = tl.zeros((OUTPUTS, POSITIONS), tl.float32)
     else:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+        sums = tl.zeros((OUTPUTS, POSITIONS), tl.int32)
     for tap in range(taps):
         offset = tap // kernel_width * tap_row_step + tap % kernel_width * tap_column_step
         weight = tl.load(w + known * taps + tap).to(tl.int32)
-        # 32 bits each: neighbouring lanes then never share a bank.
-        columns = tl.load(table + weight[None, :] * ROWS + tl.arange(0, ROWS)[:, None])
-        columns = columns.to(sums.dtype)
         pattern = tl.load(left + offset).to(tl.int32)
-        sums += tl.gather(columns, pattern, 0)
+        sums += tl.load(table + (weight * ROWS)[:, None] + pattern).to(sums.dtype)
     _store(
-        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions, outputs,
-        outputs, 0, SCALED, AFFINE,
+        tl.trans(sums), result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
     )  # fmt: skip
 
 
@@ -454,14 +505,16 @@ def lay_out_rows(
     taps: tl.tensor,
     outputs: tl.tensor,
     blocks: tl.tensor,
+    beyond: tl.tensor,
     ROWS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     PATTERNS: tl.constexpr,
 ) -> None:
-    """rows (groups, blocks, length, ROWS, OUTPUTS) = table[w, pattern], zero beyond w.
+    """rows (groups, blocks, length, ROWS, OUTPUTS) = table[w, pattern]; that of zero beyond w.
 
-    w uint8 (groups · outputs, channels, taps); the table transposed. Operand k of a sum, counted
-    from `begin`, is that of tap k // group_channels, of channel k % group_channels.
+    w uint8 (groups · outputs, channels, taps); the table transposed; its row `beyond`: zero products.
+    Operand k of a sum, counted from `begin`, is that of tap k // group_channels, of channel
+    k % group_channels.
     """
     group, k = tl.program_id(0) // length, tl.program_id(0) % length
     block = tl.program_id(1)
@@ -471,17 +524,10 @@ def lay_out_rows(
     inside = (output < outputs) & (channel < channels) & (tap < taps)
     at = ((group * outputs + output) * channels + channel) * taps + tap
     weight = tl.load(w + at, mask=inside, other=0).to(tl.int32)
-    product = tl.load(
-        table + weight[None, :] * ROWS + pattern[:, None],
-        mask=inside[None, :] & (pattern < ROWS)[:, None],
-        other=0,
-    )
+    column = tl.where(inside, weight, beyond)
+    product = tl.load(table + column[None, :] * ROWS + pattern[:, None])
     place = ((group * blocks + block) * length + k) * ROWS + pattern[:, None]
-    tl.store(
-        rows + place.to(tl.int64) * OUTPUTS + tl.arange(0, OUTPUTS)[None, :],
-        product,
-        mask=(pattern < ROWS)[:, None],
-    )
+    tl.store(rows + place.to(tl.int64) * OUTPUTS + tl.arange(0, OUTPUTS)[None, :], product)
 
 
 @triton.jit
@@ -507,12 +553,15 @@ def row_convolution(
     begin: tl.tensor,
     length: tl.tensor,
     tap_words: tl.tensor,
-    outputs: tl.tensor,
     blocks: tl.tensor,
-    step: tl.tensor,
+    aligned_outputs: tl.tensor,
+    groups: tl.tensor,
+    bias: tl.tensor,
     ADD: tl.constexpr,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    PAIRS: tl.constexpr,
     ROWS: tl.constexpr,
     POSITIONS: tl.constexpr,
     OUTPUTS: tl.constexpr,
@@ -520,24 +569,22 @@ def row_convolution(
     """Adds the row of products that each operand selects, as made by `lay_out_rows`.
 
     x: int64 words of eight channels, all steps in words; word `begin` of a sum is the first of
-    `length`. ADD: to `before`, int32 like the result.
+    `length`. ADD: to `before`, int32 like the result. PAIRS: products are unsigned 16-bit numbers,
+    too large by `bias`, read as words of two. Whole words and their upper halves are summed, modulo
+    2**32; the difference is the sum of the lower halves.
     """
     group = tl.program_id(1)
     block = tl.program_id(0) % blocks
     position = tl.program_id(0) // blocks * POSITIONS + tl.arange(0, POSITIONS)
-    lane = tl.arange(0, OUTPUTS)
     first = _first_operands(
         tl.minimum(position, positions - 1), width, size, image, row_step, column_step
     )
     left = x + first + group * group_step
-    products = rows + (group * blocks + block).to(tl.int64) * length * 8 * ROWS * OUTPUTS
-    output = block * OUTPUTS + lane
-    if ADD:
-        place = position.to(tl.int64)[:, None] * step + group * outputs + output[None, :]
-        inside = (position < positions)[:, None] & (output < outputs)[None, :]
-        sums = tl.load(before + place, mask=inside, other=0)
-    else:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+    ITEMS: tl.constexpr = OUTPUTS // 2 if PAIRS else OUTPUTS
+    lane = tl.arange(0, ITEMS)
+    products = rows + (group * blocks + block).to(tl.int64) * length * 8 * ROWS * ITEMS
+    sums = tl.zeros((POSITIONS, ITEMS), tl.int32)
+    upper = tl.zeros((POSITIONS, ITEMS), tl.int32)
     for turn in range(length):
         word = begin + turn
         tap = word // tap_words
@@ -545,12 +592,25 @@ def row_convolution(
         packed = tl.load(left + offset + word % tap_words)
         for part in tl.static_range(8):
             pattern = (packed >> (8 * part)).to(tl.int32) & (ROWS - 1)
-            at = (turn * 8 + part) * (ROWS * OUTPUTS) + pattern * OUTPUTS
-            at = tl.multiple_of(at, OUTPUTS)
-            sums += tl.load(products + at[:, None] + lane[None, :]).to(tl.int32)
+            at = (turn * 8 + part) * (ROWS * ITEMS) + pattern * ITEMS
+            row = tl.load(products + at[:, None] + lane[None, :])
+            sums += row
+            if PAIRS:
+                upper += (row >> 16) & 0xFFFF
+    if PAIRS:
+        excess = bias * 8 * length
+        sums = tl.join(sums - (upper << 16) - excess, upper - excess)
+        sums = tl.reshape(sums, (POSITIONS, OUTPUTS))
+    output = block * OUTPUTS + tl.arange(0, OUTPUTS)
+    if ADD:
+        outputs = aligned_outputs * ALIGN
+        place = position.to(tl.int64)[:, None] * (groups * outputs)
+        place += group * outputs + output[None, :]
+        inside = (position < positions)[:, None] & (output < outputs)[None, :]
+        sums += tl.load(before + place, mask=inside, other=0)
     _store(
-        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions, outputs,
-        step, group * outputs, SCALED, AFFINE,
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
     )  # fmt: skip
 
 
@@ -591,8 +651,7 @@ def observe_largest(
         tl.atomic_xchg(scratch + 1, 0)
         seen = tl.load(batches)
         before = tl.load(high_value)
-        weight = tl.where(seen == 0, 1.0, momentum)
-        after = before + weight * (newest - before)
+        after = tl.where(seen == 0, newest, before + momentum * (newest - before))
         tl.store(high_value, after)
         tl.store(low_value, -after)
         tl.store(batches, seen + 1)
@@ -620,12 +679,9 @@ def through_quantiser(
     at = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = at < count
     value = tl.load(x + at, mask=inside, other=0.0).to(tl.float32)
-    size = tl.load(scale)
-    point = tl.load(zero).to(tl.float32)
-    bottom, top = low.to(tl.float32) - point, high.to(tl.float32) - point
-    ratio = tl.div_rn(value, size)
-    level = tl.minimum(tl.maximum(ratio, bottom - 1.0), top + 1.0)
-    level = (level + ROUNDING) - ROUNDING
+    size, point = tl.load(scale), tl.load(zero)
+    bottom, top = (low - point) * 1.0, (high - point) * 1.0
+    level = _levels(value, size, bottom - 1.0, top + 1.0)
     if MASKED:
         known = tl.load(gradient + at, mask=inside, other=0.0)
         unclamped = (level >= bottom) & (level <= top)

@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
+from math import gcd
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,12 +22,14 @@ from ..geometry import ConvGeometry
 from ..table import LUT
 
 __all__ = [
+    "Columns",
     "Images",
     "Kernels",
     "Layout",
     "PackedPlanes",
     "PlaneOrder",
     "Weights",
+    "biased_columns",
     "cuda_refusal",
     "on_device",
     "padded_to",
@@ -34,9 +38,10 @@ __all__ = [
     "transposed_table",
 ]
 
-WORD_TYPES = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 SMALLEST_SCALE = 1e-8
-TILE = 1024
+TILE = 2048
+SLACK = 1024
+"""Bytes beyond the last place: whole tiles are read."""
 
 
 def cuda_refusal(x: Tensor) -> str | None:
@@ -69,14 +74,13 @@ class Images:
 
 @dataclass(frozen=True, eq=False)
 class PackedPlanes:
-    """The activation side of factors, in signed bytes: ``words`` (words, rows) of `per_word` planes
-    each, the first plane lowest; `count` planes in all.
+    """The activation side of factors: `words` int32 (words, rows) of four signed bytes each, the
+    first plane lowest; `count` planes in all.
 
     `plain`: there is one plane and it is the operand itself, so that nothing need be looked up.
     """
 
     words: Tensor
-    per_word: int
     count: int
     plain: bool
 
@@ -84,32 +88,34 @@ class PackedPlanes:
     def of(cls, u: NDArray[np.int64], device: torch.device) -> "PackedPlanes":
         """u (rows, planes), entries from -128 to 127."""
         rows, count = u.shape
-        words = -(-count // 8)
-        per_word = -(-count // words)
-        size = next(size for size in WORD_TYPES if size >= per_word)
-        packed = torch.zeros(words, rows, size, dtype=torch.int8)
+        packed = np.zeros((-(-count // 4), rows, 4), np.int8)
         for plane in range(count):
-            column = torch.from_numpy(u[:, plane].astype(np.int8))
-            packed[plane // per_word, :, plane % per_word] = column
-        plain = count == 1 and np.array_equal(u[:, 0].astype(np.int8), _own_patterns(rows))
-        words_of = packed.view(WORD_TYPES[size])[:, :, 0].contiguous()
-        return cls(words_of.to(device), per_word, count, plain)
+            packed[plane // 4, :, plane % 4] = u[:, plane]
+        own = np.arange(rows).astype(np.uint8).view(np.int8)
+        plain = count == 1 and np.array_equal(u[:, 0], own)
+        words = torch.from_numpy(packed.view(np.int32)[:, :, 0].copy())
+        return cls(words.to(device), count, plain)
 
     @classmethod
     def bare(cls, rows: int, device: torch.device) -> "PackedPlanes":
         """The bit patterns themselves."""
-        return cls(torch.empty(1, rows, dtype=torch.int8, device=device), 1, 1, True)
+        return cls(torch.empty(1, rows, dtype=torch.int32, device=device), 1, True)
+
+    @property
+    def word_count(self) -> int:
+        return int(self.words.shape[0])
 
 
-def _own_patterns(rows: int) -> NDArray[np.int8]:
-    return np.arange(rows).astype(np.uint8).view(np.int8)
+Order = Literal["bytes", "words", "channels"]
 
 
 @dataclass(frozen=True, eq=False)
 class Layout:
-    """How one convolution lies in memory: images of bytes with their padding, `step` bytes a place.
+    """How the activations of a convolution lie in memory, with their padding.
 
-    `group_channels`: channels of a group, padded; `count` planes of them follow each other.
+    `order` "bytes": of a place, for each group, each plane, each channel; "words": four planes
+    each, for each channel; "channels": one plane, place after place of each channel of an image.
+    `group_channels`: channels of a group, padded; `step`: items of a place.
     """
 
     geometry: ConvGeometry
@@ -120,6 +126,7 @@ class Layout:
     group_channels: int
     count: int
     step: int
+    order: Order
 
     @classmethod
     def of(
@@ -128,19 +135,20 @@ class Layout:
         w: torch.Size,
         geometry: ConvGeometry,
         *,
-        count: int,
+        count: int = 1,
         multiple: int,
         depth: int = 1,
+        order: Order = "bytes",
     ) -> "Layout":
         """`multiple`: what channels are padded to; `depth`: what a group's bytes are read in."""
         (top, left), (height, width) = geometry.padding, x[2:]
         padded = (height + 2 * top, width + 2 * left)
         channels = padded_to(multiple, w[1])
-        group = count * channels
+        group = (-(-count // 4) if order == "words" else count) * channels
         step = (geometry.groups - 1) * group + padded_to(depth, group)
         size = geometry.output_size(torch.Size((*x[:2], *padded)), w)
         kernel = (w[2], w[3])
-        return cls(geometry, padded, size, kernel, w[1], channels, count, padded_to(8, step))
+        return cls(geometry, padded, size, kernel, w[1], channels, count, step, order)
 
     @property
     def taps(self) -> int:
@@ -151,43 +159,55 @@ class Layout:
         return self.count * self.group_channels
 
     @property
-    def image_bytes(self) -> int:
+    def image_items(self) -> int:
         return self.padded[0] * self.padded[1] * self.step
+
+    @property
+    def image_bytes(self) -> int:
+        return self.image_items * (4 if self.order == "words" else 1)
+
+    @property
+    def _place(self) -> int:
+        """Items from one place to the next in a row."""
+        return 1 if self.order == "channels" else self.step
 
     def places(self, images: int) -> tuple[int, ...]:
         """Positions in all, in a row, in an image; steps of an image, a row and a column."""
         (rows, columns), (down, right) = self.size, self.geometry.stride
-        row = self.padded[1] * self.step
+        row = self.padded[1] * self._place
         positions = images * rows * columns
-        return positions, columns, rows * columns, self.image_bytes, down * row, right * self.step
+        return (
+            positions, columns, rows * columns, self.image_items, down * row, right * self._place,
+        )  # fmt: skip
 
     @property
     def tap_steps(self) -> tuple[int, int, int]:
         """Taps of a kernel's row; steps from a tap to the one below and to the right."""
         down, right = self.geometry.dilation
-        return self.kernel[1], down * self.padded[1] * self.step, right * self.step
+        return self.kernel[1], down * self.padded[1] * self._place, right * self._place
 
     def expanded(self, images: Images, planes: PackedPlanes, rows: int) -> Tensor:
-        """The images' planes, int8 (N, Hp, Wp, step)."""
+        """The images' planes as items in this order, flat."""
         from .cuda_kernels import expand_activations
 
         x, groups = images.x, self.geometry.groups
-        result = torch.empty(
-            x.shape[0], *self.padded, self.step, dtype=torch.int8, device=x.device
-        )
+        kind = torch.int32 if self.order == "words" else torch.int8
+        items = x.shape[0] * self.image_items + SLACK
+        result = torch.empty(items, dtype=kind, device=x.device)
         channel_tile = power_of_two(min(self.group_channels, 64))
         group_blocks = -(-self.group_channels // channel_tile)
-        place_tile = max(1, (2048 if planes.count == 1 else TILE) // channel_tile)
+        place_tile = max(1, TILE // channel_tile)
         places = x.shape[0] * self.padded[0] * self.padded[1]
         scale = images.scale
+        align = gcd(16, self.channels, x.stride(0), x.stride(2), x.stride(3))
         with on_device(x):
             expand_activations[(-(-places // place_tile), groups * group_blocks)](
                 x, images.zero if scale is None else scale, images.zero, planes.words, result,
                 images.low, images.high, places, self.padded[1], self.padded[0] * self.padded[1],
                 *self.geometry.padding, x.shape[2], x.shape[3],
-                x.stride(0), x.stride(2), x.stride(3), x.stride(1),
-                self.channels, group_blocks, self.group_channels, self.step,
-                scale is not None, not planes.plain, rows, planes.count, planes.per_word,
+                x.stride(0) // align, x.stride(2) // align, x.stride(3) // align, x.stride(1),
+                self.channels // align, group_blocks, self.group_channels, self.step,
+                scale is not None, planes.plain, rows, planes.count, self.order, align,
                 place_tile, channel_tile, num_warps=4,
             )  # fmt: skip
         return result
@@ -224,7 +244,7 @@ class Kernels:
 
 @dataclass(frozen=True, eq=False)
 class PlaneOrder:
-    """Where v[w] lies: `shape`, and the steps of an output channel, a tap and a plane.
+    """Where v[w] lies: `shape`, and the steps of an output channel, a tap, four planes and one.
 
     `channels` of a plane, `last` of the last one, the rest of them zero; outputs of a group are
     padded to `padded_outputs`.
@@ -233,6 +253,7 @@ class PlaneOrder:
     shape: tuple[int, ...]
     output: int
     tap: int
+    four: int
     plane: int
     channels: int
     last: int
@@ -247,15 +268,18 @@ class PlaneOrder:
         last = width - (layout.count - 1) * layout.group_channels
         row = layout.taps * width
         return cls(
-            (groups, padded, row), row, width, layout.group_channels, layout.group_channels, last,
-            outputs // groups, padded,
+            (groups, padded, row), row, width, 4 * layout.group_channels, layout.group_channels,
+            layout.group_channels, last, outputs // groups, padded,
         )  # fmt: skip
 
     @classmethod
-    def depthwise(cls, taps: int, count: int, outputs: int) -> "PlaneOrder":
-        """(taps, planes, outputs)."""
-        shape = (taps, count, outputs)
-        return cls(shape, 1, count * outputs, outputs, 1, 1, outputs, outputs)
+    def depthwise(cls, taps: int, planes: "PackedPlanes", outputs: int) -> "PlaneOrder":
+        """(taps, words, outputs, four planes); (taps, 1, outputs, 1) where planes are plain."""
+        words, bytes_ = planes.word_count, 1 if planes.plain else 4
+        row = outputs * bytes_
+        return cls(
+            (taps, words, outputs, bytes_), bytes_, words * row, row, 1, 1, 1, outputs, outputs
+        )
 
 
 def prepare(
@@ -281,9 +305,10 @@ def prepare(
     outputs, channels, taps = w.shape[0], w.shape[1], w.shape[2] * w.shape[3]
     steps = (channels * taps, 1, channels) if last else (channels * taps, taps, 1)
     kernels = _empty_kernels(weights, w, v, order, split, patterns, real)
-    order = order or PlaneOrder((), 0, 0, 0, channels, channels, outputs, outputs)
+    order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, outputs, outputs)
     tap_tile = power_of_two(taps)
-    channel_tile = max(1, min(power_of_two(order.last), 2048 // tap_tile))
+    tile = 4096 if channels * taps >= 2048 else 2048
+    channel_tile = max(1, min(power_of_two(order.last), tile // tap_tile))
 
     def pointer(tensor: Tensor | None) -> Tensor:
         return w if tensor is None else tensor
@@ -294,10 +319,10 @@ def prepare(
             pointer(kernels.patterns), pointer(kernels.real), pointer(kernels.scales),
             pointer(kernels.sums), weights.low, weights.high, SMALLEST_SCALE, channels, taps,
             *steps, order.group_outputs, order.padded_outputs, order.channels, order.last,
-            order.output, order.tap, order.plane, 0 if v is None else v.shape[0],
+            order.output, order.tap, order.four, order.plane, 0 if v is None else v.shape[0],
             weights.are_real, weights.scales is not None, columns,
             0 if v is None else 2 if split else 1, patterns, real is not None,
-            tap_tile, channel_tile, num_warps=4,
+            tap_tile, channel_tile, num_warps=tile // 512,
         )  # fmt: skip
     return kernels
 
@@ -329,6 +354,29 @@ def _empty_kernels(
         planes,
         rest,
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Columns:
+    """A table transposed: (columns + 1, rows), the last row zero products.
+
+    `pairs`: in unsigned 16 bits, too large by `bias`; else int32.
+    """
+
+    table: Tensor
+    bias: int
+    pairs: bool
+
+
+@lru_cache(maxsize=256)
+def biased_columns(lut: LUT, device: torch.device) -> Columns:
+    table = np.zeros((lut.table.shape[1] + 1, lut.table.shape[0]), np.int64)
+    table[:-1] = lut.table.T
+    bias = max(0, -int(table.min()))
+    if int(table.max()) + bias >= 1 << 16:
+        return Columns(torch.from_numpy(table.astype(np.int32)).to(device), 0, False)
+    halves = (table + bias).astype(np.uint16).view(np.int16)
+    return Columns(torch.from_numpy(halves).to(device), bias, True)
 
 
 @lru_cache(maxsize=256)

@@ -4,7 +4,7 @@ from torch import Tensor
 
 from .backend import Problem
 from .cuda_convolution import by_columns, by_rows, depthwise_layout, row_order
-from .cuda_operands import Images, Weights, cuda_refusal, prepare, transposed_table
+from .cuda_operands import Images, Weights, biased_columns, cuda_refusal, prepare, transposed_table
 
 __all__ = ["CudaTable"]
 
@@ -16,15 +16,17 @@ class CudaTable:
         return cuda_refusal(problem.x)
 
     def cost(self, problem: Problem) -> float:
-        return 1.5 if problem.is_depthwise else 10.0
+        return 4.0 if problem.is_depthwise else 15.0
 
     def accumulators(self, problem: Problem) -> Tensor:
-        table = transposed_table(problem.lut, problem.x.device)
-        kernels = prepare(Weights(problem.w), columns=table.shape[0], patterns=True)
+        device, lut = problem.x.device, problem.lut
+        kernels = prepare(Weights(problem.w), columns=lut.table.shape[1], patterns=True)
         images, result = Images(problem.x, problem.zero), problem.empty_result()
         x, w, geometry = problem.x.shape, problem.w.shape, problem.geometry
         if problem.is_depthwise:
-            by_columns(images, kernels, table, depthwise_layout(x, w, geometry, count=1), result)
+            layout = depthwise_layout(x, w, geometry, order="channels")
+            by_columns(images, kernels, transposed_table(lut, device), layout, result)
         else:
-            by_rows(images, kernels, table, row_order(x, w, geometry), result)
+            layout = row_order(x, w, geometry)
+            by_rows(images, kernels, biased_columns(lut, device), layout, result)
         return result.permute(0, 3, 1, 2)

@@ -80,7 +80,7 @@ def byte_planes(lut: LUT) -> BytePlanes | None:
 
 
 def _within_bytes(factors: Factors) -> Factors:
-    """The same table with u in -128 … 127 and v in -127 … 127, more columns where needed."""
+    """The same table with both in -128 … 127, in more columns where needed."""
     columns = [
         (part_u, part_v)
         for u, v in zip(factors.u.T, factors.v.T, strict=True)
@@ -94,11 +94,15 @@ def _within_bytes(factors: Factors) -> Factors:
 
 def _towards_bytes(u: NDArray[np.int64], v: NDArray[np.int64]) -> tuple[NDArray[np.int64], ...]:
     """u·vᵀ with powers of two moved from the larger factor, and signs that fit."""
-    while np.abs(v).max() > LIMIT and not (v % 2).any() and 2 * np.abs(u).max() <= LIMIT:
+    while not _fits(v) and not (v % 2).any() and _fits(2 * u):
         u, v = 2 * u, v // 2
-    while np.abs(u).max() > LIMIT and not (u % 2).any() and 2 * np.abs(v).max() <= LIMIT:
+    while not _fits(u) and not (u % 2).any() and _fits(2 * v):
         u, v = u // 2, 2 * v
-    return (-u, -v) if u.max() > LIMIT and -u.min() <= LIMIT else (u, v)
+    return (-u, -v) if not (_fits(u) and _fits(v)) and _fits(-u) and _fits(-v) else (u, v)
+
+
+def _fits(values: NDArray[np.int64]) -> bool:
+    return bool(values.min() >= -ZERO_POINT and values.max() <= LIMIT)
 
 
 def _bytes_of(
@@ -108,7 +112,7 @@ def _bytes_of(
     return [
         (part_u, part_v)
         for part_u in _parts(u, -ZERO_POINT, LIMIT)
-        for part_v in _parts(v, -LIMIT, LIMIT)
+        for part_v in _parts(v, -ZERO_POINT, LIMIT)
     ]
 
 
@@ -180,8 +184,8 @@ def _convolution(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
 def int8_units_are_exact() -> bool:
     """Whether oneDNN's int8 convolution is here and neither saturates nor rounds."""
     generator = torch.Generator().manual_seed(0)
-    w = torch.full((4, 32, 3, 3), 127, dtype=torch.int8)
-    w[1:] = torch.randint(-127, 128, (3, 32, 3, 3), generator=generator).to(torch.int8)
+    w = torch.full((4, 32, 3, 3), -128, dtype=torch.int8)
+    w[1:] = torch.randint(-128, 128, (3, 32, 3, 3), generator=generator).to(torch.int8)
     x = torch.full((2, 32, 6, 6), 255, dtype=torch.uint8)
     x[1] = torch.randint(0, 256, (32, 6, 6), generator=generator).to(torch.uint8)
     try:

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,15 +17,9 @@ from torch import Tensor
 
 from hw.errors import InputError
 from lut import LUT, approx_conv2d, approx_linear
-from lut.backends import BACKENDS, Problem, cuda_planes
+from lut.backends import BACKENDS, cuda_convolution
 from lut.backends.cuda_factorised import packed_planes
-from lut.backends.cuda_table import (
-    dense_gathers,
-    dense_rows,
-    depthwise_columns,
-    transposed_table,
-)
-from lut.geometry import ConvGeometry
+from lut.backends.cuda_operands import biased_columns
 
 from .tables import random_table, truncated
 from .test_functional import LUTS, SHAPES, _operands, naive
@@ -42,7 +37,8 @@ runs_kernels = pytest.mark.skipif(
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_through_the_interpreter() -> None:
-    arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", __file__]
+    files = [__file__, str(Path(__file__).with_name("test_cuda_layers.py"))]
+    arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *files]
     if find_spec("xdist") is None:
         arguments.remove("-n")
         arguments.remove("0")
@@ -73,8 +69,6 @@ def _approximate(x: Tensor, w: Tensor, lut: LUT, backend: str, **settings: objec
 )
 def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str) -> None:
     settings = {k: v for k, v in SHAPES[shape].items() if k not in "xw"}
-    if backend == "cuda_planes" and "groups" in settings:
-        pytest.skip("without groups")
     x, w = _operands(SHAPES[shape], lut)
     result = _approximate(x, w, lut, backend, x_zero_point=3, **settings)
     assert np.array_equal(result, naive(x, w, lut, 3, **settings))
@@ -92,27 +86,22 @@ def test_channels_side_by_side(channels: int, backend: str) -> None:
 
 
 @runs_kernels
-@pytest.mark.parametrize("way", [dense_gathers, dense_rows])
-@pytest.mark.parametrize("shape", ["plain", "grouped"])
-def test_both_ways_of_dense_look_ups(shape: str, way: object) -> None:
-    lut = random_table(200)
-    x, w = _operands(SHAPES[shape], lut)
-    groups = SHAPES[shape].get("groups", 1)
-    assert isinstance(groups, int)
-    patterns = (operand.view(torch.uint8).to(DEVICE) for operand in (x, w))
-    problem = Problem(*patterns, lut, ConvGeometry(groups=groups))
-    result = way(problem).cpu().numpy()  # type: ignore[operator]
-    assert np.array_equal(result, naive(x, w, lut, 0, groups=groups))
+@pytest.mark.parametrize("backend", NAMES)
+def test_few_images_at_a_time(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    lut = random_table(3)
+    x, w = _operands({"x": (5, 4, 5, 5), "w": (3, 4, 3, 3)}, lut)
+    monkeypatch.setattr(cuda_convolution, "WORKSPACE_BYTES", 2 * 7 * 7 * 64)
+    result = _approximate(x, w, lut, backend, padding=1)
+    assert np.array_equal(result, naive(x, w, lut, 0, padding=1))
 
 
 @runs_kernels
-def test_planes_of_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    lut = random_table(3)
-    x, w = _operands({"x": (5, 4, 5, 5), "w": (3, 4, 3, 3)}, lut)
-    monkeypatch.setattr(cuda_planes, "WORKSPACE_BYTES", 2 * 5 * 5 * 16)
-    assert np.array_equal(_approximate(x, w, lut, "cuda_planes"), naive(x, w, lut, 0))
-    with pytest.raises(InputError, match="be for convolutions without groups, not 2"):
-        _approximate(x, w[:2, :2], lut, "cuda_planes", groups=2)
+@pytest.mark.parametrize("table", [random_table(200), random_table(200, magnitude=99)])
+def test_few_rows_at_a_time(table: LUT, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, w = _operands({"x": (2, 9, 5, 5), "w": (3, 9, 3, 3)}, table)
+    monkeypatch.setattr(cuda_convolution, "ROW_BYTES", 8 * 8 * 256 * 4 * 5)
+    result = _approximate(x, w, table, "cuda_table", padding=1)
+    assert np.array_equal(result, naive(x, w, table, 0, padding=1))
 
 
 @runs_kernels
@@ -145,12 +134,13 @@ def test_narrow_operands(backend: str) -> None:
 
 
 @runs_kernels
-@pytest.mark.parametrize("backend", ["cuda_factorised", "cuda_planes"])
+@pytest.mark.parametrize("backend", NAMES)
 def test_all_maximum_operands(backend: str) -> None:
     lut = LUT.exact()
-    x = torch.full((1, 576, 3, 3), 255, dtype=torch.uint8)
-    w = torch.full((2, 576, 3, 3), 255, dtype=torch.uint8)
-    assert (_approximate(x, w, lut, backend) == 576 * 9 * 255 * 255).all()
+    channels = 32 if backend == "cuda_table" else 576
+    x = torch.full((1, channels, 3, 3), 255, dtype=torch.uint8)
+    w = torch.full((2, channels, 3, 3), 255, dtype=torch.uint8)
+    assert (_approximate(x, w, lut, backend) == channels * 9 * 255 * 255).all()
 
 
 @pytest.mark.skipif(CUDA or INTERPRETED, reason="the kernels run here")
@@ -172,36 +162,39 @@ def test_tables_of_high_rank_are_refused_where_they_need_planes() -> None:
 @pytest.mark.parametrize("rank", [1, 2, 3, 5, 8, 9, 18])
 def test_packed_planes_are_the_table(rank: int) -> None:
     lut = random_table(rank)
-    packed = packed_planes(lut, torch.device("cpu"))
-    planes = [
-        (packed.u >> (8 * part)).to(torch.int8).numpy().astype(int)
-        for part in range(packed.per_word)
-    ]
-    u = np.stack(planes, axis=1).reshape(-1, 256).T
-    assert np.array_equal(u @ packed.v.numpy().astype(int), lut.table)
+    packed, v = packed_planes(lut, torch.device("cpu"))
+    planes = packed.words.view(torch.int8).view(-1, 256, 4).permute(1, 0, 2).reshape(256, -1)
+    u = planes[:, : packed.count].numpy().astype(int)
+    assert np.array_equal(u @ v.numpy().astype(int), lut.table)
+    assert not planes[:, packed.count :].any()
+
+
+def test_the_exact_product_needs_no_look_up() -> None:
+    assert packed_planes(LUT.exact(a_signed=True, b_signed=True), torch.device("cpu"))[0].plain
+    assert not packed_planes(truncated(5), torch.device("cpu"))[0].plain
 
 
 @pytest.mark.parametrize(
-    ("table", "dtype"),
+    ("table", "pairs"),
     [
-        (LUT.exact(a_signed=True, b_signed=True), torch.int16),
-        (LUT.exact(), torch.uint16),
-        (LUT.exact(b_signed=True), torch.int16),
-        (random_table(200, magnitude=99), torch.int32),
+        (LUT.exact(a_signed=True, b_signed=True), True),
+        (LUT.exact(), True),
+        (LUT.exact(b_signed=True), True),
+        (random_table(200, magnitude=99), False),
     ],
 )
-def test_transposed_tables(table: LUT, dtype: torch.dtype) -> None:
-    transposed = transposed_table(table, torch.device("cpu"))
-    fits = np.iinfo(np.int16).max >= np.abs(table.table).max()
-    assert transposed.dtype == (dtype if dtype != torch.int16 or fits else torch.int32)
-    assert np.array_equal(transposed[:-1].numpy().T, table.table)
-    assert not transposed[-1].to(torch.int64).any()
+def test_biased_columns(table: LUT, pairs: bool) -> None:
+    columns = biased_columns(table, torch.device("cpu"))
+    assert columns.pairs == pairs
+    products = columns.table.numpy()
+    products = products.view(np.uint16) if pairs else products
+    assert np.array_equal(products[:-1].T.astype(int) - columns.bias, table.table)
+    assert (products[-1] == columns.bias).all()
 
 
 @runs_kernels
 def test_depthwise_look_ups_of_wide_products() -> None:
     lut = random_table(200, magnitude=99)
     x, w = _operands({"x": (1, 3, 5, 5), "w": (3, 1, 3, 3)}, lut)
-    patterns = (operand.view(torch.uint8).to(DEVICE) for operand in (x, w))
-    result = depthwise_columns(Problem(*patterns, lut, ConvGeometry(groups=3)))
-    assert np.array_equal(result.cpu().numpy(), naive(x, w, lut, 0, groups=3))
+    result = _approximate(x, w, lut, "cuda_table", groups=3)
+    assert np.array_equal(result, naive(x, w, lut, 0, groups=3))

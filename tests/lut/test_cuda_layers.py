@@ -1,0 +1,147 @@
+"""Layers through the fused CUDA kernels equal the same layers through torch operations.
+
+Sums are exact, so results in float32 are equal to the last bit; where mixtures are added in another
+order, or gradients are computed in bfloat16, they are close. As in ``test_cuda_backends`` the
+kernels run on a GPU, or in Triton's interpreter.
+"""
+
+import pytest
+import torch
+from torch import Tensor
+
+from lut import LUT, ActivationQuantiser, ApproxConv2d, Candidates, emulation
+from lut.layers import ApproxLinear
+
+from .tables import random_table, truncated
+from .test_cuda_backends import CUDA, DEVICE, INTERPRETED, runs_kernels
+
+EXACT = LUT.exact(a_signed=True, b_signed=True)
+SHAPES = {
+    "dense": {"x": (2, 5, 6, 7), "outputs": 4, "kernel": 3, "padding": 1},
+    "strided": {"x": (2, 16, 7, 7), "outputs": 17, "kernel": 1, "stride": 2},
+    "grouped": {"x": (2, 6, 5, 5), "outputs": 4, "kernel": 3, "groups": 2, "padding": 1},
+    "depthwise": {
+        "x": (2, 5, 6, 6), "outputs": 5, "kernel": 3, "groups": 5, "padding": 2, "dilation": 2,
+    },
+    "multiplied": {"x": (1, 4, 6, 6), "outputs": 8, "kernel": 3, "groups": 4, "padding": 1},
+}  # fmt: skip
+SINGLE = [EXACT, LUT.exact(b_signed=True), truncated(6), random_table(3), random_table(200)]
+
+
+def _layer(luts: list[LUT], shape: str, affine: bool) -> tuple[ApproxConv2d, Tensor]:
+    settings = dict(SHAPES[shape])
+    size, outputs, kernel = settings.pop("x"), settings.pop("outputs"), settings.pop("kernel")
+    torch.manual_seed(0)
+    layer = ApproxConv2d(size[1], outputs, kernel, Candidates(luts), **settings)  # type: ignore[index, arg-type]
+    low, high = (-128, 127) if luts[0].a_signed else (0, 255)
+    if affine:
+        layer.quantiser = ActivationQuantiser(low, high, symmetric=False)
+    layer.quantiser.set_range(-1.5, 2.0)
+    x = torch.randn(size) + 0.3  # type: ignore[arg-type]
+    return layer.eval().to(DEVICE), x.to(DEVICE)
+
+
+def _run(layer: ApproxConv2d, x: Tensor, mixture: Tensor | None) -> list[Tensor]:
+    """The result, and the gradients of x, of the weights and of the mixture."""
+    operands = [x.clone().requires_grad_()]
+    if mixture is not None:
+        operands.append(mixture.to(DEVICE).clone().requires_grad_())
+    result = layer(*operands)
+    generator = torch.Generator().manual_seed(1)
+    signal = torch.randn(result.shape, generator=generator).to(DEVICE, result.dtype)
+    found = torch.autograd.grad(result, [*operands, layer.weight], signal)
+    return [result.detach(), *found]
+
+
+def _both(
+    layer: ApproxConv2d, x: Tensor, mixture: Tensor | None, monkeypatch: pytest.MonkeyPatch
+) -> tuple[list[Tensor], list[Tensor]]:
+    fused = _run(layer, x, mixture)
+    monkeypatch.setattr(emulation, "is_fused", lambda *_: False)
+    return fused, _run(layer, x, mixture)
+
+
+@runs_kernels
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("lut", SINGLE, ids=lambda lut: f"{lut.name}_{lut.a_signed:d}")
+def test_one_multiplier(
+    lut: LUT, shape: str, affine: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    layer, x = _layer([lut], shape, affine)
+    fused, plain = _both(layer, x, None, monkeypatch)
+    assert torch.equal(fused[0], plain[0])
+    for one, other in zip(fused[1:], plain[1:], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+
+
+@runs_kernels
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_mixtures(shape: str, affine: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = _layer([EXACT, truncated(5), truncated(7)], shape, affine)
+    fused, plain = _both(layer, x, torch.tensor([0.2, 0.5, 0.3]), monkeypatch)
+    # Weights in two parts of bfloat16 on a GPU: 16 bits.
+    precision = 2e-5 if CUDA and not INTERPRETED else 1e-6
+    for one, other in zip(fused, plain, strict=True):
+        scale = float(other.abs().max())
+        assert float((one - other).abs().max()) <= max(1e-4, precision) * scale
+    assert float((fused[0] - plain[0]).abs().max()) <= precision * float(plain[0].abs().max()) * 4
+
+
+@runs_kernels
+def test_the_range_is_observed_as_without_kernels() -> None:
+    layer, _ = _layer([EXACT], "dense", affine=False)
+    twin = ActivationQuantiser(-127, 127).train()
+    layer.quantiser = ActivationQuantiser(-127, 127).to(DEVICE)
+    layer.train()
+    for seed in range(3):
+        x = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(seed)) * (seed + 1)
+        layer(x.to(DEVICE))
+        twin(x)
+    assert torch.equal(layer.quantiser.scale.cpu(), twin.scale)
+    state = {name: tensor.cpu() for name, tensor in layer.quantiser.state_dict().items()}
+    for name, tensor in twin.state_dict().items():
+        assert torch.equal(state[name], tensor), name
+    assert not layer.scratch.any()
+
+
+@runs_kernels
+def test_given_weight_scales(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, x = _layer([truncated(6)], "dense", affine=False)
+    scales = torch.linspace(0.001, 0.02, 4, device=DEVICE)
+
+    def result() -> Tensor:
+        return torch.ops.lut.conv2d(  # type: ignore[no-any-return]
+            x, layer.weight, layer.quantiser.scale, layer.quantiser.zero_point, scales, None,
+            layer.candidates.key, False, (-127, 127), (-127, 127), (1, 1), (1, 1), (1, 1), 1,
+            torch.float32,
+        )[0]  # fmt: skip
+
+    fused = result()
+    monkeypatch.setattr(emulation, "is_fused", lambda *_: False)
+    assert torch.equal(fused, result())
+
+
+@runs_kernels
+@pytest.mark.skipif(not CUDA or INTERPRETED, reason="the interpreter divides")
+def test_levels_of_every_bfloat16_are_those_of_a_division() -> None:
+    """Also values next to ties, in float32."""
+    bits = torch.arange(1 << 16, dtype=torch.int32).to(torch.int16)
+    every = bits.view(torch.bfloat16)
+    every = every[every.isfinite()].to(DEVICE)
+    layer = ApproxLinear(1, 1, Candidates([EXACT]), bias=False).to(DEVICE).eval()
+    convolution = layer.convolution
+    with torch.no_grad():
+        convolution.weight.fill_(1.0)
+    generator = torch.Generator().manual_seed(0)
+    for exponent in torch.empty(200).uniform_(-20, 10, generator=generator).exp2().tolist():
+        convolution.quantiser.scale.fill_(exponent)
+        scale = convolution.quantiser.scale
+        ties = (torch.arange(-130, 130, device=DEVICE) + 0.5) * scale
+        near = torch.cat([torch.nextafter(ties, ties + s) for s in (-1.0, 0.0, 1.0)])
+        for x in (every, near):
+            result = layer(x[:, None])[:, 0].float()
+            levels = torch.round(x.float() / scale).clamp(-127, 127)
+            expected = (levels * 127 * (scale * (torch.ones_like(scale) / 127))).to(x.dtype)
+            assert torch.equal(result, expected.float())
