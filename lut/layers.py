@@ -91,11 +91,11 @@ class ApproxConv2d(nn.Module):
         )[0]  # fmt: skip
         return result if self.bias is None else result + self.bias.to(result.dtype).view(-1, 1, 1)
 
-    @torch.no_grad()
     def _keep_scale_positive(self) -> None:
         """Where an optimiser's step left it below; there its gradient would be 0 for good."""
         if self.training and self.weight_scale is not None:
-            self.weight_scale.clamp_min_(SMALLEST_SCALE)
+            with torch.no_grad():
+                self.weight_scale.clamp_min_(SMALLEST_SCALE)
 
     def _learned_weight_scale(self) -> Tensor | None:
         """(O,), positive."""

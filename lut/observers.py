@@ -185,7 +185,7 @@ class MeanSquaredError(MovingAverage):
             _squared_error(x, self.levels, torch.maximum(lowest, -t), torch.minimum(highest, t))
             for t in limits.unbind()
         ]
-        best = limits.take(torch.stack(errors).argmin())
+        best = limits.gather(0, torch.stack(errors).argmin().view(1)).view(())
         return torch.maximum(lowest, -best), torch.minimum(highest, best)
 
 

@@ -169,6 +169,12 @@ def _differentiate(ctx: Any, gradient: Tensor, _: Tensor) -> tuple[Tensor | None
     return x, w, x_scale, None, w_scale, mixture, *([None] * (len(ctx.settings) + 1))
 
 
+def _refuse(ctx: Any, *_: Any) -> None:
+    raise InputError(
+        "gradients of emulated products must be taken once, not gradients of them again"
+    )
+
+
 def _products(x: Tensor, y: Tensor, table: str) -> Tensor:
     lut = _table(table)
     rows = x.to(torch.int64) & ((1 << lut.a_width) - 1)
@@ -351,3 +357,5 @@ torch.library.register_autograd("lut::conv2d", _differentiate, setup_context=_sa
 torch.library.register_autograd(
     "lut::matmul", _differentiate_matmul, setup_context=_save_matrices, lib=_LIBRARY
 )
+for _name in ("conv2d_backward", "matmul_backward"):
+    torch.library.register_autograd(f"lut::{_name}", _refuse, lib=_LIBRARY)

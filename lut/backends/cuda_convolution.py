@@ -8,6 +8,7 @@ the size of channels · planes of a whole batch is ever in memory.
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import gcd
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -32,15 +33,21 @@ __all__ = [
     "by_columns",
     "by_depthwise_planes",
     "by_planes",
+    "by_pointwise",
     "by_rows",
     "depthwise_layout",
     "plane_tile",
+    "pointwise_tile",
     "row_order",
     "row_tile",
 ]
 
 WORKSPACE_BYTES = 1 << 27
 ROW_BYTES = 1 << 27
+ROW_PROGRAMS = 528
+"""Programs that share the work of one convolution: four for each multiprocessor of a large GPU."""
+STAGE_BYTES = 160 << 10
+UNROLLED_PLANES = 8
 WORD = 8
 
 
@@ -97,6 +104,8 @@ def by_planes(
     assert kernels.planes is not None
     align = gcd(16, order.group_outputs)
     depth_blocks = padded_to(tile.depth, layout.group_bytes) // tile.depth
+    mixed = kernels.rest is not None
+    stages = _stages(tile, tile.depth * (tile.positions + tile.outputs * (4 if mixed else 1)))
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
         places = layout.places(len(target))
@@ -106,10 +115,66 @@ def by_planes(
                 x, kernels.planes, _or(kernels.rest, x), target, *_scales(finish, x), *places,
                 layout.group_bytes, *layout.tap_steps, layout.taps, depth_blocks,
                 padded, order.group_outputs // align, groups,
-                kernels.rest is not None, *_flags(finish), align,
+                mixed, *_flags(finish), align,
                 tile.positions, tile.outputs, tile.depth,
-                num_warps=tile.warps, num_stages=tile.stages,
+                num_warps=tile.warps, num_stages=stages,
             )  # fmt: skip
+
+
+def pointwise_tile(outputs: int, channels: int, planes: PackedPlanes) -> PlaneTile:
+    depth = 32 if channels <= 32 else 64
+    width = max(16, min(128, power_of_two(outputs)))
+    return PlaneTile(128, width, depth, 4 if planes.plain and width <= 64 else 8, 3)
+
+
+def _stages(tile: PlaneTile, turn_bytes: int) -> int:
+    """How many turns' operands fit shared memory, at most the tile's."""
+    return max(1, min(tile.stages, STAGE_BYTES // turn_bytes))
+
+
+def by_pointwise(
+    images: Images,
+    kernels: Kernels,
+    planes: PackedPlanes,
+    order: PlaneOrder,
+    tile: PlaneTile,
+    geometry: ConvGeometry,
+    rows: int,
+    result: Tensor,
+    finish: Finish | None = None,
+) -> None:
+    """Factors as planes, 1×1 without padding or groups: nothing is laid out in memory."""
+    from .cuda_kernels import convolve_pointwise
+
+    assert kernels.planes is not None
+    x, padded = images.x, order.padded_outputs
+    batch, height, width, outputs = result.shape
+    align = gcd(16, x.shape[1], x.stride(0), x.stride(2), x.stride(3))
+    (down, right), positions = geometry.stride, batch * height * width
+    steps = (x.stride(0) // align, down * x.stride(2) // align, right * x.stride(3) // align)
+    grid = (-(-positions // tile.positions) * (padded // tile.outputs),)
+    out_align = gcd(16, outputs)
+    unrolled = planes.count <= UNROLLED_PLANES
+    mixed = kernels.rest is not None
+    at_once = planes.count if unrolled else 4
+    stages = _stages(tile, at_once * tile.depth * tile.outputs * (4 if mixed else 1))
+    with on_device(x):
+        convolve_pointwise[grid](
+            x, planes.words, kernels.planes, _or(kernels.rest, x), result,
+            *_pointwise_scales(images, finish, x), images.low, images.high,
+            positions, width, height * width, *steps, x.stride(1),
+            x.shape[1] // align, order.channels, padded, outputs // out_align,
+            images.scale is not None, planes.plain, mixed, *_flags(finish),
+            align, out_align, rows, planes.count, unrolled,
+            tile.positions, tile.outputs, tile.depth,
+            num_warps=tile.warps, num_stages=stages,
+        )  # fmt: skip
+
+
+def _pointwise_scales(images: Images, finish: Finish | None, unused: Tensor) -> tuple[Tensor, ...]:
+    if finish is None:
+        return unused, unused, images.zero, unused
+    return _scales(finish, unused)
 
 
 def depthwise_layout(
@@ -137,16 +202,19 @@ def by_depthwise_planes(
     w = kernels.planes if planes.plain else kernels.planes.view(torch.int32)
     outputs = result.shape[3]
     align = gcd(16, outputs)
-    tile = max(16, min(64, power_of_two(outputs)))
-    positions = (2048 if planes.plain else 1024) // tile
+    kernel_width, *tap_steps = layout.tap_steps
+    tile, positions = 16, 512 if planes.plain else 256
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
-        places = layout.places(len(target))
-        grid = (-(-places[0] // positions), -(-outputs // tile))
+        count, width, size, *steps = layout.places(len(target))
+        grid = (-(-count // positions), -(-outputs // tile))
         with on_device(x):
             depthwise_planes[grid](
-                x, w, target, *_scales(finish, x), *places, *layout.tap_steps,
-                layout.taps, layout.group_channels, outputs // align, outputs // layout.channels,
+                x, w, target, *_scales(finish, x), count, width, size,
+                *(step // 16 for step in steps),
+                kernel_width, *(step // 16 for step in tap_steps),
+                layout.taps, layout.group_channels, w.shape[2],
+                outputs // align, outputs // layout.channels,
                 *_flags(finish), align, 0 if planes.plain else planes.word_count,
                 positions, tile, num_warps=4,
             )  # fmt: skip
@@ -167,7 +235,7 @@ def by_columns(
     outputs, rows = result.shape[3], table.shape[1]
     bare = PackedPlanes.bare(rows, table.device)
     align = gcd(16, outputs)
-    tile, positions = 8, 256
+    tile, positions = 4, 256
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, bare, rows).view(torch.uint8)
         places = layout.places(len(target))
@@ -184,20 +252,24 @@ def by_columns(
 
 @dataclass(frozen=True)
 class RowTile:
-    """What one program computes."""
+    """What one program computes; the operands of a sum are divided among `splits` programs."""
 
     positions: int
     outputs: int
     warps: int
+    splits: int
 
 
-def row_tile(outputs: int, positions: int) -> RowTile:
-    """Wide, but so that there are programs for all multiprocessors."""
+def row_tile(outputs: int, positions: int, words: int) -> RowTile:
+    """Few warps where there is work for all; else many positions, which share rows in the cache,
+    and operands divided among programs.
+    """
     width = min(64, max(8, power_of_two(outputs)))
-    warps = 16
-    while warps > 1 and positions * outputs < 264 * 1024 * 2 * warps:
-        warps //= 2
-    return RowTile(warps * 2048 // width, width, warps)
+    warps = 4 if positions >= 1 << 16 else 16
+    tile = warps * 2048 // width
+    programs = -(-positions // tile) * -(-outputs // width)
+    splits = max(1, min(ROW_PROGRAMS // programs, words // 4))
+    return RowTile(tile, width, warps, splits)
 
 
 def by_rows(
@@ -211,30 +283,46 @@ def by_rows(
 ) -> None:
     """Any table: each operand selects a row of products with all outputs, and the rows are added.
 
-    Rows are laid out for so many operands of a sum at a time as fit `ROW_BYTES`; until the last
-    the sums so far are kept as integers.
+    Rows are laid out for so many operands of a sum at a time as fit `ROW_BYTES`. Where that is not
+    all of them, or programs share a sum, sums are added up as integers first.
     """
     assert kernels.patterns is not None
-    groups = layout.geometry.groups
+    groups, table = layout.geometry.groups, columns.table
     outputs = result.shape[3] // groups
-    tile = tile or row_tile(outputs, result[..., 0].numel())
-    table = columns.table
-    blocks = -(-outputs // tile.outputs)
     words = layout.taps * layout.group_channels // WORD
+    tile = tile or row_tile(outputs, result[..., 0].numel() * groups, words)
+    blocks = -(-outputs // tile.outputs)
     bare = PackedPlanes.bare(table.shape[1], table.device)
     word_bytes = WORD * groups * blocks * tile.outputs * table.shape[1] * table.element_size()
     few = max(1, ROW_BYTES // word_bytes)
-    turns = [(begin, min(few, words - begin)) for begin in range(0, words, few)]
-    whole = result if len(turns) == 1 else torch.empty_like(result, dtype=torch.int32)
-    for begin, length in turns:
+    add = few < words or tile.splits > 1
+    sums = torch.zeros_like(result, dtype=torch.int32) if add else result
+    for begin in range(0, words, few):
+        length = min(few, words - begin)
         rows = _rows(kernels.patterns, columns, layout, begin, length, outputs, blocks, tile)
-        last = begin + length == words
-        for part, target, sums in _parts(images, layout, result, whole):
+        for part, target in _parts(images, layout, sums):
             x = layout.expanded(part, bare, table.shape[1])
             _add_rows(
-                x, rows, sums, target if last else sums, layout, begin, length, tile, blocks,
-                columns, finish if last else None, begin > 0,
+                x, rows, target, layout, begin, length, tile, blocks, columns,
+                None if add else finish, add,
             )  # fmt: skip
+    if add:
+        _finish(sums, result, finish)
+
+
+def _finish(sums: Tensor, result: Tensor, finish: Finish | None) -> None:
+    from .cuda_kernels import finish_sums
+
+    if finish is None:
+        result.copy_(sums)
+        return
+    positions, outputs = result[..., 0].numel(), result.shape[3]
+    align, tile = gcd(16, outputs), min(64, power_of_two(outputs))
+    with on_device(sums):
+        finish_sums[(-(-positions // (1024 // tile)), -(-outputs // tile))](
+            sums, result, *_scales(finish, sums), positions, outputs // align,
+            finish.w_sums is not None, align, 1024 // tile, tile,
+        )  # fmt: skip
 
 
 def row_order(x: torch.Size, w: torch.Size, geometry: ConvGeometry) -> Layout:
@@ -271,7 +359,6 @@ def _rows(
 def _add_rows(
     x: Tensor,
     rows: Tensor,
-    before: Tensor,
     result: Tensor,
     layout: Layout,
     begin: int,
@@ -290,12 +377,13 @@ def _add_rows(
     products = rows.view(torch.int32) if columns.pairs else rows
     positions, width, size, *steps = layout.places(len(result))
     kernel_width, *tap_steps = layout.tap_steps
-    grid = (-(-positions // tile.positions) * blocks, groups)
+    share = -(-length // tile.splits)
+    grid = (-(-positions // tile.positions) * blocks, groups, -(-length // share))
     with on_device(x):
         row_convolution[grid](
-            words, products, before, result, *_scales(finish, x), positions, width, size,
+            words, products, result, *_scales(finish, x), positions, width, size,
             *(step // WORD for step in steps), layout.group_channels // WORD,
-            kernel_width, *(step // WORD for step in tap_steps), begin, length,
+            kernel_width, *(step // WORD for step in tap_steps), begin, length, share,
             layout.group_channels // WORD, blocks, outputs // align, groups, columns.bias,
             add, *_flags(finish), align, columns.pairs, rows.shape[3],
             tile.positions, tile.outputs,
@@ -303,7 +391,7 @@ def _add_rows(
         )  # fmt: skip
 
 
-def _parts(images: Images, layout: Layout, *results: Tensor) -> Iterator[tuple]:  # type: ignore[type-arg]
+def _parts(images: Images, layout: Layout, *results: Tensor) -> Iterator[tuple[Any, ...]]:
     """A few images at a time, with their places in the results."""
     count = len(images.x)
     few = max(1, min(count, WORKSPACE_BYTES // layout.image_bytes))

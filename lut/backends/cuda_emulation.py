@@ -11,7 +11,6 @@ from .cuda_convolution import (
     Finish,
     by_columns,
     by_depthwise_planes,
-    by_planes,
     by_rows,
     depthwise_layout,
     row_order,
@@ -94,13 +93,13 @@ def _by_planes(
     result: Tensor,
 ) -> Tensor:
     rows, columns = operands.tables.luts[0].table.shape
-    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes.count)
-    layout, order, tile = plan
+    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes)
     kernels = prepare(
-        weights, columns=columns, v=v, order=order, split=v.is_floating_point(), real=result.dtype
-    )
+        weights, columns=columns, v=v, order=plan.order, split=v.is_floating_point(),
+        real=result.dtype,
+    )  # fmt: skip
     finish = Finish.of(images, kernels, operands.affine)
-    by_planes(images, kernels, planes, layout, order, tile, rows, result, finish)
+    plan.convolve(images, kernels, planes, rows, result, finish)
     return _real(kernels)
 
 
@@ -283,4 +282,3 @@ def observed_scale(
             SMALLEST_SCALE, count, programs, turns, block, enable_fp_fusion=False,
         )  # fmt: skip
     return scale
-

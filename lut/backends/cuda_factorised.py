@@ -1,5 +1,6 @@
 """Factorised, on a CUDA device: planes of 8 bits, int32 sums, in its matrix units."""
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -10,25 +11,40 @@ from ..geometry import ConvGeometry
 from ..table import LUT
 from .backend import Problem
 from .cuda_convolution import (
+    Finish,
     PlaneTile,
     by_depthwise_planes,
     by_planes,
+    by_pointwise,
     depthwise_layout,
     plane_tile,
+    pointwise_tile,
 )
 from .cuda_operands import (
     Images,
+    Kernels,
     Layout,
     Order,
     PackedPlanes,
     PlaneOrder,
     Weights,
     cuda_refusal,
+    padded_to,
     prepare,
 )
 from .int8 import PLANE_LIMIT, RANK_LIMIT, ZERO_POINT, byte_planes
 
-__all__ = ["CudaFactorised", "dense_plan", "has_planes", "packed_planes", "planes_layout"]
+FUSED_OUTPUTS = 256
+FUSED_PLAIN_OUTPUTS = 512
+
+__all__ = [
+    "CudaFactorised",
+    "DensePlan",
+    "dense_plan",
+    "has_planes",
+    "packed_planes",
+    "planes_layout",
+]
 
 
 class CudaFactorised:
@@ -61,9 +77,9 @@ class CudaFactorised:
             kernels = prepare(weights, columns=columns, v=v, order=order)
             by_depthwise_planes(images, kernels, planes, layout, rows, result)
         else:
-            layout, order, tile = dense_plan(x, w, geometry, planes.count)
-            kernels = prepare(weights, columns=columns, v=v, order=order)
-            by_planes(images, kernels, planes, layout, order, tile, rows, result)
+            plan = dense_plan(x, w, geometry, planes)
+            kernels = prepare(weights, columns=columns, v=v, order=plan.order)
+            plan.convolve(images, kernels, planes, rows, result)
         return result.permute(0, 3, 1, 2)
 
 
@@ -75,15 +91,50 @@ def planes_layout(
     return depthwise_layout(x, w, geometry, count=planes.count, order=order)
 
 
+@dataclass(frozen=True, eq=False)
+class DensePlan:
+    """How a convolution that is not depthwise is computed; without `layout` in the fused way."""
+
+    layout: Layout | None
+    order: PlaneOrder
+    tile: PlaneTile
+    geometry: ConvGeometry
+
+    def convolve(
+        self,
+        images: Images,
+        kernels: Kernels,
+        planes: PackedPlanes,
+        rows: int,
+        result: Tensor,
+        finish: Finish | None = None,
+    ) -> None:
+        if self.layout is None:
+            by_pointwise(
+                images, kernels, planes, self.order, self.tile, self.geometry, rows, result, finish
+            )
+        else:
+            by_planes(
+                images, kernels, planes, self.layout, self.order, self.tile, rows, result, finish
+            )
+
+
 def dense_plan(
-    x: torch.Size, w: torch.Size, geometry: ConvGeometry, count: int
-) -> tuple[Layout, PlaneOrder, PlaneTile]:
-    """Layout of activations, of weights, and tile."""
-    outputs = w[0] // geometry.groups
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, planes: PackedPlanes
+) -> DensePlan:
+    """Fused where an operand is looked up few times: in 1×1 layers of not too many outputs."""
+    count, outputs = planes.count, w[0] // geometry.groups
+    alone = w[2:] == (1, 1) and geometry.padding == (0, 0) and geometry.groups == 1
+    if alone and outputs <= (FUSED_PLAIN_OUTPUTS if planes.plain else FUSED_OUTPUTS):
+        tile = pointwise_tile(outputs, w[1], planes)
+        channels = padded_to(tile.depth, w[1])
+        order = PlaneOrder.pointwise(channels, count, outputs, tile.outputs)
+        return DensePlan(None, order, tile, geometry)
     bare = Layout.of(x, w, geometry, count=count, multiple=16)
     tile = plane_tile(outputs, bare.group_bytes)
     layout = Layout.of(x, w, geometry, count=count, multiple=16, depth=tile.depth)
-    return layout, PlaneOrder.dense(layout, tile.depth, w[0], tile.outputs), tile
+    order = PlaneOrder.dense(layout, tile.depth, w[0], tile.outputs)
+    return DensePlan(layout, order, tile, geometry)
 
 
 def has_planes(lut: LUT) -> bool:

@@ -12,9 +12,11 @@ import triton.language as tl
 
 __all__ = [
     "convolve_planes",
+    "convolve_pointwise",
     "depthwise_columns",
     "depthwise_planes",
     "expand_activations",
+    "finish_sums",
     "lay_out_rows",
     "observe_largest",
     "prepare_weights",
@@ -105,9 +107,10 @@ def expand_activations(
     x: real (QUANTISE; scale and zero point by pointer) or bit patterns; its steps and its channels
     (of a group) are in units of ALIGN, but for the step of a channel. u: int32 (words, ROWS), four
     signed bytes each, the first plane lowest; PLAIN: the pattern itself is the only plane. ORDER
-    "bytes": int8 (place, group, plane, channel); "words": int32 (place, word, channel); "channels":
-    PLAIN alone, bytes (image, channel, place). Channels of a group are padded to `group_channels`,
-    where contents are arbitrary; `step`: items of a place.
+    "bytes": (place, group, words of four planes, channel), then the planes left over, int8 each;
+    "words": int32 (place, word, channel); "channels": PLAIN alone, bytes (image, channel, place).
+    Channels of a group are padded to `group_channels`, where contents are arbitrary; `step`: items
+    of a place. `planes` int32, but int8 where PLAIN.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     group = tl.program_id(1) // group_blocks
@@ -135,23 +138,30 @@ def expand_activations(
         target = start[:, None] + (channel * padded_size)[None, :]
         tl.store(planes + target, pattern.to(tl.int8), mask=kept)
     else:
-        target = place.to(tl.int64)[:, None] * step + channel[None, :]
+        start = place.to(tl.int64) * step
         if ORDER == "bytes":
-            target += group * (COUNT * group_channels)
+            start += group * (COUNT * group_channels)
         if PLAIN:
-            tl.store(planes + target, pattern.to(planes.dtype.element_ty), mask=kept)
+            target = start[:, None] + channel[None, :]
+            tl.store(planes + target, pattern.to(tl.int8), mask=kept)
         else:
             flat = tl.reshape(pattern, (PLACES * CHANNELS,))
+            wide = start // 4 if ORDER == "bytes" else start
+            wide = tl.multiple_of(wide, 4)
             for word in tl.static_range((COUNT + 3) // 4):
                 values = tl.load(u + word * ROWS + tl.arange(0, ROWS))
                 packed = tl.reshape(tl.gather(values, flat, 0), (PLACES, CHANNELS))
-                if ORDER == "words":
-                    tl.store(planes + target + word * group_channels, packed, mask=kept)
+                at = word * group_channels
+                if ORDER == "words" or COUNT - 4 * word >= 4:
+                    target = wide[:, None] + (at + channel)[None, :]
+                    tl.store(planes + target, packed, mask=kept)
                 else:
-                    for part in tl.static_range(min(4, COUNT - 4 * word)):
+                    narrow = planes.to(tl.pointer_type(tl.int8), bitcast=True)
+                    for part in tl.static_range(COUNT - 4 * word):
                         byte = (packed >> (8 * part)).to(tl.int8)
-                        plane = 4 * word + part
-                        tl.store(planes + target + plane * group_channels, byte, mask=kept)
+                        target = tl.multiple_of(start, 16)[:, None] + channel[None, :]
+                        target += 4 * at + part * group_channels
+                        tl.store(narrow + target, byte, mask=kept)
 
 
 @triton.jit
@@ -177,6 +187,8 @@ def prepare_weights(
     padded_outputs: tl.tensor,
     group_channels: tl.tensor,
     last_channels: tl.tensor,
+    last_planes: tl.tensor,
+    wide: tl.tensor,
     plane_output_step: tl.tensor,
     plane_tap_step: tl.tensor,
     four_step: tl.tensor,
@@ -196,13 +208,14 @@ def prepare_weights(
     w: real (QUANTISE) or bit patterns, (O, channels, taps) by the steps given. scales (O,): largest
     magnitude / high, at least `smallest`; or GIVEN. patterns: uint8 (O, channels, taps); real:
     scale · level as its own type, by w's steps; sums int32 (O,): of levels. PLANES 1: v[w] at
-    row · plane_output_step + tap · plane_tap_step + plane // 4 · four_step + plane % 4 · plane_step
-    + channel, zero for channels from the last up to `group_channels`, in the last plane up to
+    row · plane_output_step + tap · plane_tap_step + plane // 4 · four_step, and there, for planes
+    below `wide`, at channel · 4 + plane % 4, else at plane % 4 · plane_step + channel; zero for
+    channels from the last up to `group_channels`, from plane `last_planes` on up to
     `last_channels`; rows are outputs, those of a group padded; 2: likewise, `planes` + `rest` being
     the float v[w]; 0: none.
     """
     output = tl.program_id(0)
-    tap, lane = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
+    tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
     source = output.to(tl.int64) * output_step
     scale = 1.0
     if QUANTISE:
@@ -211,8 +224,8 @@ def prepare_weights(
         else:
             largest = 0.0
             for start in range(0, channels, CHANNELS):
-                inside = (tap < taps) & (start + lane < channels)
-                at = source + (start + lane) * channel_step + tap * tap_step
+                inside = (tap < taps) & (start + column < channels)
+                at = source + (start + column) * channel_step + tap * tap_step
                 value = tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
                 largest = tl.maximum(largest, tl.max(tl.abs(value)))
             scale = tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
@@ -221,7 +234,7 @@ def prepare_weights(
     target = output // group_outputs * padded_outputs + output % group_outputs
     target = target.to(tl.int64) * plane_output_step + tap * plane_tap_step
     for start in range(0, last_channels, CHANNELS):
-        channel = start + lane
+        channel = start + column
         inside = (tap < taps) & (channel < channels)
         at = source + channel * channel_step + tap * tap_step
         if QUANTISE:
@@ -239,9 +252,11 @@ def prepare_weights(
             tl.store(patterns + at, pattern.to(tl.uint8), mask=inside)
         if PLANES > 0:
             for plane in range(count):
-                width = tl.where(plane == count - 1, last_channels, group_channels)
+                width = tl.where(plane >= last_planes, last_channels, group_channels)
                 kept = (tap < taps) & (channel < width)
-                place = target + channel + plane // 4 * four_step + plane % 4 * plane_step
+                lane = plane % 4
+                at = tl.where(plane < wide, channel * 4 + lane, channel + lane * plane_step)
+                place = target + plane // 4 * four_step + at
                 factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
                 if PLANES == 2:
                     leading = factor.to(planes.dtype.element_ty)
@@ -287,7 +302,7 @@ def _store(
     AFFINE: tl.constexpr,
     ALIGN: tl.constexpr,
 ) -> None:
-    """result[position, group, output] = sums, rescaled where SCALED; outputs are ALIGN · aligned."""
+    """result[position, group, output] = sums, rescaled where SCALED; ALIGN · aligned outputs."""
     outputs = aligned_outputs * ALIGN
     start = group * outputs
     known = output < outputs
@@ -376,6 +391,143 @@ def convolve_planes(
 
 
 @triton.jit
+def _plane_products(
+    a: tl.tensor, w: tl.tensor, rest: tl.tensor, sums: tl.tensor, MIXED: tl.constexpr
+) -> tl.tensor:
+    """sums + a @ w, w by pointers; MIXED: real, with `rest` to be added."""
+    b = tl.load(w)
+    if MIXED:
+        sums = tl.dot(a.to(b.dtype), b, sums)
+        sums = tl.dot(a.to(b.dtype), tl.load(rest), sums)
+    else:
+        sums = tl.dot(a, b, sums, out_dtype=tl.int32)
+    return sums
+
+
+@triton.jit
+def _word_products(
+    pattern: tl.tensor,
+    u: tl.tensor,
+    w: tl.tensor,
+    rest: tl.tensor,
+    plane_step: tl.tensor,
+    sums: tl.tensor,
+    MIXED: tl.constexpr,
+    ROWS: tl.constexpr,
+    PARTS: tl.constexpr,
+) -> tl.tensor:
+    """sums + the products of the first PARTS planes of a word of `u`."""
+    flat = tl.reshape(pattern, (pattern.shape[0] * pattern.shape[1],))
+    packed = tl.reshape(tl.gather(tl.load(u + tl.arange(0, ROWS)), flat, 0), pattern.shape)
+    for part in tl.static_range(PARTS):
+        at = tl.multiple_of(part * plane_step, 16)
+        byte = (packed >> (8 * part)).to(tl.int8)
+        sums = _plane_products(byte, w + at, rest + at, sums, MIXED)
+    return sums
+
+
+@triton.jit
+def convolve_pointwise(
+    x: tl.tensor,
+    u: tl.tensor,
+    w: tl.tensor,
+    rest: tl.tensor,
+    result: tl.tensor,
+    x_scale: tl.tensor,
+    w_scales: tl.tensor,
+    zero: tl.tensor,
+    w_sums: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    size: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    channel_step: tl.tensor,
+    aligned_channels: tl.tensor,
+    group_channels: tl.tensor,
+    padded_outputs: tl.tensor,
+    aligned_outputs: tl.tensor,
+    QUANTISE: tl.constexpr,
+    PLAIN: tl.constexpr,
+    MIXED: tl.constexpr,
+    SCALED: tl.constexpr,
+    AFFINE: tl.constexpr,
+    CHANNEL_ALIGN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COUNT: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    DEPTH: tl.constexpr,
+) -> None:
+    """A 1×1 convolution without padding, its operands quantised and looked up on the way.
+
+    x: real (QUANTISE, by `x_scale`) or bit patterns, steps as for `expand_activations`; u int32
+    (words, ROWS). w: (padded_outputs, COUNT · group_channels), plane after plane, int8; MIXED:
+    real, with `rest` to be added, float32 sums. group_channels: a multiple of DEPTH. UNROLLED: all
+    planes in one turn of the loop.
+    """
+    blocks = padded_outputs // OUTPUTS
+    position = tl.program_id(0) // blocks * POSITIONS + tl.arange(0, POSITIONS)
+    output = tl.program_id(0) % blocks * OUTPUTS + tl.arange(0, OUTPUTS)
+    known = tl.minimum(position, positions - 1)
+    place = known % size
+    first = (known // size).to(tl.int64) * image
+    first += place // width * row_step + place % width * column_step
+    k = tl.arange(0, DEPTH)
+    left = x + (first * CHANNEL_ALIGN)[:, None] + (k * channel_step)[None, :]
+    length = COUNT * group_channels
+    right = tl.multiple_of(output * length, 16)[None, :] + k[:, None]
+    channels = aligned_channels * CHANNEL_ALIGN
+    point = tl.load(zero)
+    if QUANTISE:
+        scale = tl.load(x_scale)
+    if MIXED:
+        sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
+    else:
+        sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+    for start in range(0, group_channels, DEPTH):
+        inside = (start + k < channels)[None, :]
+        value = tl.load(left + start * channel_step, mask=inside, other=0)
+        if QUANTISE:
+            level = _levels(value.to(tl.float32), scale, (low - point) * 1.0, (high - point) * 1.0)
+            pattern = (level.to(tl.int32) + point) & (ROWS - 1)
+        else:
+            pattern = value.to(tl.int32) & (ROWS - 1)
+        if PLAIN:
+            a = pattern.to(tl.int8)
+            sums = _plane_products(a, w + right + start, rest + right + start, sums, MIXED)
+        elif UNROLLED:
+            for word in tl.static_range((COUNT + 3) // 4):
+                at = right + (4 * word * group_channels + start)
+                sums = _word_products(
+                    pattern, u + word * ROWS, w + at, rest + at, group_channels, sums,
+                    MIXED, ROWS, min(4, COUNT - 4 * word),
+                )  # fmt: skip
+        else:
+            for word in range(COUNT // 4):
+                at = right + tl.multiple_of(4 * word * group_channels + start, 16)
+                sums = _word_products(
+                    pattern, u + word * ROWS, w + at, rest + at, group_channels, sums,
+                    MIXED, ROWS, 4,
+                )  # fmt: skip
+            if COUNT % 4 > 0:
+                at = right + (COUNT // 4 * 4 * group_channels + start)
+                sums = _word_products(
+                    pattern, u + COUNT // 4 * ROWS, w + at, rest + at, group_channels, sums,
+                    MIXED, ROWS, COUNT % 4,
+                )  # fmt: skip
+    _store(
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
+    )  # fmt: skip
+
+
+@triton.jit
 def depthwise_planes(
     x: tl.tensor,
     w: tl.tensor,
@@ -395,6 +547,7 @@ def depthwise_planes(
     tap_column_step: tl.tensor,
     taps: tl.tensor,
     group_channels: tl.tensor,
+    padded_outputs: tl.tensor,
     aligned_outputs: tl.tensor,
     per_channel: tl.tensor,
     SCALED: tl.constexpr,
@@ -407,28 +560,30 @@ def depthwise_planes(
     """One input channel an output: sums over taps and planes of x · w.
 
     WORDS: x int32 (places, WORDS, group_channels) of four planes each, w int32 (taps, WORDS,
-    outputs); 0: one plane, x int8 (places, group_channels), w int8 (taps, 1, outputs).
+    padded_outputs); 0: one plane, x int8 (places, group_channels), w int8 (taps, padded_outputs).
+    Steps but that of a group are in units of 16.
     """
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
-    outputs = aligned_outputs * ALIGN
     first = _first_operands(
         tl.minimum(position, positions - 1), width, size, image, row_step, column_step
     )
-    left = x + tl.multiple_of(first, 16)[:, None] + (output // per_channel)[None, :]
+    left = x + (first * 16)[:, None] + (output // per_channel)[None, :]
     sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
-    for tap in range(taps):
-        offset = tap // kernel_width * tap_row_step + tap % kernel_width * tap_column_step
-        source = left + tl.multiple_of(offset, 16)
-        if WORDS == 0:
-            b = tl.load(w + tap * outputs + output, mask=output < outputs, other=0).to(tl.int32)
-            sums += tl.load(source).to(tl.int32) * b[None, :]
-        else:
-            for word in tl.static_range(WORDS):
-                at = (tap * WORDS + word) * outputs + output
-                b = tl.load(w + at, mask=output < outputs, other=0)
-                a = tl.load(source + tl.multiple_of(word * group_channels, 16))
-                sums = _dot4(a, tl.broadcast_to(b[None, :], (POSITIONS, OUTPUTS)), sums)
+    right = w + output
+    for row in range(taps // kernel_width):
+        for column in range(kernel_width):
+            source = left + (row * tap_row_step + column * tap_column_step) * 16
+            if WORDS == 0:
+                b = tl.load(right).to(tl.int32)
+                sums += tl.load(source).to(tl.int32) * b[None, :]
+                right += padded_outputs
+            else:
+                for word in tl.static_range(WORDS):
+                    b = tl.load(right)
+                    a = tl.load(source + tl.multiple_of(word * group_channels, 16))
+                    sums = _dot4(a, tl.broadcast_to(b[None, :], (POSITIONS, OUTPUTS)), sums)
+                    right += padded_outputs
     _store(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
@@ -512,9 +667,9 @@ def lay_out_rows(
 ) -> None:
     """rows (groups, blocks, length, ROWS, OUTPUTS) = table[w, pattern]; that of zero beyond w.
 
-    w uint8 (groups · outputs, channels, taps); the table transposed; its row `beyond`: zero products.
-    Operand k of a sum, counted from `begin`, is that of tap k // group_channels, of channel
-    k % group_channels.
+    w uint8 (groups · outputs, channels, taps); the table transposed, its row `beyond` zero
+    products. Operand k of a sum, counted from `begin`, is that of tap k // group_channels, of
+    channel k % group_channels.
     """
     group, k = tl.program_id(0) // length, tl.program_id(0) % length
     block = tl.program_id(1)
@@ -534,7 +689,6 @@ def lay_out_rows(
 def row_convolution(
     x: tl.tensor,
     rows: tl.tensor,
-    before: tl.tensor,
     result: tl.tensor,
     x_scale: tl.tensor,
     w_scales: tl.tensor,
@@ -552,6 +706,7 @@ def row_convolution(
     tap_column_step: tl.tensor,
     begin: tl.tensor,
     length: tl.tensor,
+    share: tl.tensor,
     tap_words: tl.tensor,
     blocks: tl.tensor,
     aligned_outputs: tl.tensor,
@@ -568,10 +723,10 @@ def row_convolution(
 ) -> None:
     """Adds the row of products that each operand selects, as made by `lay_out_rows`.
 
-    x: int64 words of eight channels, all steps in words; word `begin` of a sum is the first of
-    `length`. ADD: to `before`, int32 like the result. PAIRS: products are unsigned 16-bit numbers,
-    too large by `bias`, read as words of two. Whole words and their upper halves are summed, modulo
-    2**32; the difference is the sum of the lower halves.
+    x: int64 words of eight channels, all steps in words; word `begin` of a sum is the first of the
+    `length` in `rows`, of which a program takes a `share`. ADD: to the result, atomically. PAIRS:
+    products are unsigned 16-bit numbers, too large by `bias`, read as words of two. Whole words and
+    their upper halves are summed, modulo 2**32; the difference is the sum of the lower halves.
     """
     group = tl.program_id(1)
     block = tl.program_id(0) % blocks
@@ -585,7 +740,9 @@ def row_convolution(
     products = rows + (group * blocks + block).to(tl.int64) * length * 8 * ROWS * ITEMS
     sums = tl.zeros((POSITIONS, ITEMS), tl.int32)
     upper = tl.zeros((POSITIONS, ITEMS), tl.int32)
-    for turn in range(length):
+    start = tl.program_id(2) * share
+    stop = tl.minimum(length, start + share)
+    for turn in range(start, stop):
         word = begin + turn
         tap = word // tap_words
         offset = tap // kernel_width * tap_row_step + tap % kernel_width * tap_column_step
@@ -598,7 +755,7 @@ def row_convolution(
             if PAIRS:
                 upper += (row >> 16) & 0xFFFF
     if PAIRS:
-        excess = bias * 8 * length
+        excess = bias * 8 * (stop - start)
         sums = tl.join(sums - (upper << 16) - excess, upper - excess)
         sums = tl.reshape(sums, (POSITIONS, OUTPUTS))
     output = block * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -607,10 +764,38 @@ def row_convolution(
         place = position.to(tl.int64)[:, None] * (groups * outputs)
         place += group * outputs + output[None, :]
         inside = (position < positions)[:, None] & (output < outputs)[None, :]
-        sums += tl.load(before + place, mask=inside, other=0)
+        tl.atomic_add(result + place, sums, mask=inside, sem="relaxed")
+    else:
+        _store(
+            sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+            aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
+        )  # fmt: skip
+
+
+@triton.jit
+def finish_sums(
+    sums: tl.tensor,
+    result: tl.tensor,
+    x_scale: tl.tensor,
+    w_scales: tl.tensor,
+    zero: tl.tensor,
+    w_sums: tl.tensor,
+    positions: tl.tensor,
+    aligned_outputs: tl.tensor,
+    AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+) -> None:
+    """result = rescaled sums, both (positions, outputs)."""
+    position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
+    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    outputs = aligned_outputs * ALIGN
+    place = (position.to(tl.int64) * aligned_outputs * ALIGN)[:, None] + output[None, :]
+    inside = (position < positions)[:, None] & (output < outputs)[None, :]
     _store(
-        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
-        aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
+        tl.load(sums + place, mask=inside, other=0), result, x_scale, w_scales, zero, w_sums,
+        position, output, positions, aligned_outputs, 1, 0, True, AFFINE, ALIGN,
     )  # fmt: skip
 
 

@@ -113,9 +113,10 @@ Order = Literal["bytes", "words", "channels"]
 class Layout:
     """How the activations of a convolution lie in memory, with their padding.
 
-    `order` "bytes": of a place, for each group, each plane, each channel; "words": four planes
-    each, for each channel; "channels": one plane, place after place of each channel of an image.
-    `group_channels`: channels of a group, padded; `step`: items of a place.
+    `order` "bytes": of a place, for each group, words of four planes for each channel, then the
+    planes left over; "words": every plane in a word; "channels": one plane, place after place of
+    each channel of an image. `group_channels`: channels of a group, padded; `step`: items of a
+    place.
     """
 
     geometry: ConvGeometry
@@ -191,10 +192,10 @@ class Layout:
         from .cuda_kernels import expand_activations
 
         x, groups = images.x, self.geometry.groups
-        kind = torch.int32 if self.order == "words" else torch.int8
-        items = x.shape[0] * self.image_items + SLACK
-        result = torch.empty(items, dtype=kind, device=x.device)
-        channel_tile = power_of_two(min(self.group_channels, 64))
+        kind = torch.int8 if planes.plain else torch.int32
+        size = x.shape[0] * self.image_bytes + SLACK
+        result = torch.empty(size // kind.itemsize, dtype=kind, device=x.device)
+        channel_tile = gcd(self.group_channels, 64)
         group_blocks = -(-self.group_channels // channel_tile)
         place_tile = max(1, TILE // channel_tile)
         places = x.shape[0] * self.padded[0] * self.padded[1]
@@ -210,7 +211,7 @@ class Layout:
                 scale is not None, planes.plain, rows, planes.count, self.order, align,
                 place_tile, channel_tile, num_warps=4,
             )  # fmt: skip
-        return result
+        return result if self.order == "words" else result.view(torch.int8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,8 +247,8 @@ class Kernels:
 class PlaneOrder:
     """Where v[w] lies: `shape`, and the steps of an output channel, a tap, four planes and one.
 
-    `channels` of a plane, `last` of the last one, the rest of them zero; outputs of a group are
-    padded to `padded_outputs`.
+    Planes below `wide` lie in words of four. `channels` of a plane, `last` from plane `last_planes`
+    on, those beyond the weights' own zero; outputs of a group are padded to `padded_outputs`.
     """
 
     shape: tuple[int, ...]
@@ -257,29 +258,46 @@ class PlaneOrder:
     plane: int
     channels: int
     last: int
+    last_planes: int
+    wide: int
     group_outputs: int
     padded_outputs: int
 
     @classmethod
     def dense(cls, layout: Layout, depth: int, outputs: int, tile: int) -> "PlaneOrder":
-        """(groups, padded outputs, taps · bytes read of a tap)."""
+        """(groups, padded outputs, taps · bytes read of a tap), a tap as the layout's places."""
         groups, width = layout.geometry.groups, padded_to(depth, layout.group_bytes)
         padded = padded_to(tile, outputs // groups)
-        last = width - (layout.count - 1) * layout.group_channels
-        row = layout.taps * width
+        channels, count = layout.group_channels, layout.count
+        row, tail = layout.taps * width, width - layout.group_bytes
+        whole = count % 4 == 0
         return cls(
-            (groups, padded, row), row, width, 4 * layout.group_channels, layout.group_channels,
-            layout.group_channels, last, outputs // groups, padded,
+            (groups, padded, row), row, width, 4 * channels, channels, channels,
+            channels + (tail // 4 if whole else tail), count - (4 if whole else 1),
+            count - count % 4, outputs // groups, padded,
+        )  # fmt: skip
+
+    @classmethod
+    def pointwise(cls, channels: int, count: int, outputs: int, tile: int) -> "PlaneOrder":
+        """(padded outputs, planes · channels), channels being padded."""
+        padded, row = padded_to(tile, outputs), count * channels
+        return cls(
+            (padded, row), row, row, 4 * channels, channels, channels, channels, count, 0,
+            outputs, padded,
         )  # fmt: skip
 
     @classmethod
     def depthwise(cls, taps: int, planes: "PackedPlanes", outputs: int) -> "PlaneOrder":
-        """(taps, words, outputs, four planes); (taps, 1, outputs, 1) where planes are plain."""
-        words, bytes_ = planes.word_count, 1 if planes.plain else 4
-        row = outputs * bytes_
+        """(taps, words, padded outputs, four planes); (taps, 1, padded outputs, 1) of plain
+        planes.
+        """
+        words, size = planes.word_count, 1 if planes.plain else 4
+        padded = padded_to(64, outputs)
+        row = padded * size
         return cls(
-            (taps, words, outputs, bytes_), bytes_, words * row, row, 1, 1, 1, outputs, outputs
-        )
+            (taps, words, padded, size), size, words * row, row, 1, 1, 1, planes.count, 0,
+            outputs, padded,
+        )  # fmt: skip
 
 
 def prepare(
@@ -305,7 +323,7 @@ def prepare(
     outputs, channels, taps = w.shape[0], w.shape[1], w.shape[2] * w.shape[3]
     steps = (channels * taps, 1, channels) if last else (channels * taps, taps, 1)
     kernels = _empty_kernels(weights, w, v, order, split, patterns, real)
-    order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, outputs, outputs)
+    order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, 0, 0, outputs, outputs)
     tap_tile = power_of_two(taps)
     tile = 4096 if channels * taps >= 2048 else 2048
     channel_tile = max(1, min(power_of_two(order.last), tile // tap_tile))
@@ -319,7 +337,8 @@ def prepare(
             pointer(kernels.patterns), pointer(kernels.real), pointer(kernels.scales),
             pointer(kernels.sums), weights.low, weights.high, SMALLEST_SCALE, channels, taps,
             *steps, order.group_outputs, order.padded_outputs, order.channels, order.last,
-            order.output, order.tap, order.four, order.plane, 0 if v is None else v.shape[0],
+            order.last_planes, order.wide, order.output, order.tap, order.four, order.plane,
+            0 if v is None else v.shape[0],
             weights.are_real, weights.scales is not None, columns,
             0 if v is None else 2 if split else 1, patterns, real is not None,
             tap_tile, channel_tile, num_warps=tile // 512,
