@@ -16,7 +16,7 @@ from torch.fx.passes.shape_prop import ShapeProp
 from torch.nn import functional
 
 from hw.errors import InputError
-from lut import ActivationQuantiser, ApproxConv2d, ApproxLinear
+from lut import ActivationQuantiser, ApproxConv2d, ApproxLinear, ApproxMatmul
 
 from .integer import (
     FRACTION_BITS,
@@ -78,7 +78,7 @@ class _Grid:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, ApproxConv2d | ApproxLinear) or super().is_leaf_module(
+        return isinstance(m, ApproxConv2d | ApproxLinear | ApproxMatmul) or super().is_leaf_module(
             m, module_qualified_name
         )
 

@@ -7,7 +7,7 @@ carries no table; who runs it in another process makes the same `Candidates` fir
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -79,6 +79,14 @@ class Tables:
             )
             for name in ("x_u", "x_v", "w_u", "w_v")
         )
+
+    @cached_property
+    def shares_w_u(self) -> bool:
+        """Whether the slopes of weights have the same activation side for all candidates; else they
+        have the same weight side. Those of activations have the same activation side.
+        """
+        sides = [self._gradient(index).w_u for index in range(len(self.luts))]
+        return all(np.array_equal(sides[0], side) for side in sides)
 
     def _gradient(self, index: int) -> ProductGradient:
         lut = self.luts[index]

@@ -26,7 +26,8 @@ class Operands:
     """Real x (N, C, H, W) and w (O, C / groups, kH, kW), with how they are quantised.
 
     x_scale, zero_point (int32): 0-dimensional; `affine`: whether the zero point may differ from 0.
-    w_scale: (O,), or None for the largest magnitude of each output channel.
+    w_scale: (O,), or None for the largest magnitude of each output channel. `mixture`: weights of
+    the tables (M,), or None for the only one; straight-through gradients take their sum for one.
     """
 
     x: Tensor
@@ -233,9 +234,15 @@ def _by_levels(
 
 
 def _slopes(operands: Operands) -> tuple[Tensor, ...]:
-    slopes = operands.tables.slopes(operands.x.device)
+    """x_u, x_v, w_u, w_v of the mixture: of each pair the side that candidates share is kept."""
+    x_u, x_v, w_u, w_v = operands.tables.slopes(operands.x.device)
     mixture = operands.mixture
-    return tuple(s[0] if mixture is None else mixed_tables(mixture, s) for s in slopes)
+    if mixture is None:
+        return x_u[0], x_v[0], w_u[0], w_v[0]
+    x_v = mixed_tables(mixture, x_v)
+    if operands.tables.shares_w_u:
+        return x_u[0], x_v, w_u[0], mixed_tables(mixture, w_v)
+    return x_u[0], x_v, mixed_tables(mixture, w_u), w_v[0]
 
 
 def _level_gradients(

@@ -258,8 +258,12 @@ def _empty_gradients(
 
 
 def _laid_out(found: Tensor, like: Tensor) -> Tensor:
-    """`found` with the type and strides of ``empty_like(like)``; a copy only where they differ."""
-    if found.dtype == like.dtype and found.stride() == like.stride():
+    """`found` with the type and strides of ``empty_like(like)``; a copy only where they differ.
+
+    The stride of a dimension of size 1 does not count.
+    """
+    strides = zip(found.shape, found.stride(), like.stride(), strict=True)
+    if found.dtype == like.dtype and all(size == 1 or a == b for size, a, b in strides):
         return found
     return torch.empty_like(like, device=found.device).copy_(found)
 

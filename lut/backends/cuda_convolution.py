@@ -46,6 +46,7 @@ WORKSPACE_BYTES = 1 << 27
 ROW_BYTES = 1 << 27
 ROW_PROGRAMS = 528
 """Programs that share the work of one convolution: four for each multiprocessor of a large GPU."""
+FEW_PROGRAMS = 200
 STAGE_BYTES = 160 << 10
 UNROLLED_PLANES = 8
 WORD = 8
@@ -260,16 +261,19 @@ class RowTile:
     splits: int
 
 
+# Relative time of a product by the width of a row, as measured: short rows use the cache badly.
+ROW_COSTS = {64: 1.0, 32: 1.2, 16: 1.7, 8: 2.5}
+
+
 def row_tile(outputs: int, positions: int, words: int) -> RowTile:
-    """Few warps where there is work for all; else many positions, which share rows in the cache,
-    and operands divided among programs.
-    """
-    width = min(64, max(8, power_of_two(outputs)))
-    warps = 4 if positions >= 1 << 16 else 16
-    tile = warps * 2048 // width
-    programs = -(-positions // tile) * -(-outputs // width)
-    splits = max(1, min(ROW_PROGRAMS // programs, words // 4))
-    return RowTile(tile, width, warps, splits)
+    """Operands of a sum are divided among programs where positions and outputs make too few."""
+    width = min(ROW_COSTS, key=lambda width: padded_to(width, outputs) * ROW_COSTS[width])
+    blocks, tile = -(-outputs // width), 8192 // width
+    if -(-positions // tile) * blocks < FEW_PROGRAMS:
+        tile //= 2
+    programs = -(-positions // tile) * blocks
+    splits = -(-ROW_PROGRAMS // programs)
+    return RowTile(tile, width, 4, max(1, min(splits, words // 4)))
 
 
 def by_rows(

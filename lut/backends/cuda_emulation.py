@@ -1,5 +1,6 @@
 """Emulated convolutions on a CUDA device from real operands, quantised inside the kernels."""
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["fused_convolution", "is_fused", "observed_scale", "through_quantiser"]
 
 DENSE_PLANES = 48
-DEPTHWISE_PLANES = 32
+DEPTHWISE_PLANES = 4
 MIXED_PLANES = 64
 SMALLEST_SCALE = 1e-8
 
@@ -153,10 +154,9 @@ def _by_columns(
 def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
     tables, mixture = operands.tables, operands.mixture
     assert tables.basis is not None and mixture is not None
-    planes, column = _mixed_planes(tables, result.device)
-    v = torch.tensordot(mixture.float(), tables.v(result.device), 1)
-    v = v.T[column].contiguous()
-    return _by_planes(operands, images, weights, planes, v, result)
+    planes, v = _mixed_planes(tables, result.device)
+    mixed = torch.tensordot(mixture.float(), v, 1)
+    return _by_planes(operands, images, weights, planes, mixed, result)
 
 
 def _mixed_depthwise(
@@ -168,21 +168,15 @@ def _mixed_depthwise(
     return _by_columns(operands, images, weights, table, result)
 
 
-_PLANES: dict[tuple[int, torch.device], tuple[PackedPlanes, Tensor]] = {}
-
-
+@lru_cache(maxsize=256)
 def _mixed_planes(tables: "Tables", device: torch.device) -> tuple[PackedPlanes, Tensor]:
-    """The basis in planes of 8 bits, and the column of the basis that each plane is a part of."""
-    key = (id(tables), device)
-    if key not in _PLANES:
-        assert tables.basis is not None
-        parts = activation_planes(tables.basis.u)
-        columns = [c for c, u in enumerate(tables.basis.u.T) for _ in range(_part_count(u))]
-        _PLANES[key] = (
-            PackedPlanes.of(parts, device),
-            torch.tensor(columns, device=device),
-        )
-    return _PLANES[key]
+    """The basis in planes of 8 bits; and v of each plane, float32 (M, planes, columns)."""
+    assert tables.basis is not None
+    u, v = tables.basis.u, tables.basis.v
+    parts = [len(_byte_parts(column)) for column in u.T]
+    by_plane = np.repeat(v, parts, axis=2).transpose(0, 2, 1)
+    factors = torch.from_numpy(np.ascontiguousarray(by_plane)).to(device, torch.float32)
+    return PackedPlanes.of(activation_planes(u), device), factors
 
 
 def activation_planes(u: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,10 +184,6 @@ def activation_planes(u: NDArray[np.int64]) -> NDArray[np.int64]:
     together.
     """
     return np.stack([part for column in u.T for part in _byte_parts(column)], axis=1)
-
-
-def _part_count(column: NDArray[np.int64]) -> int:
-    return len(_byte_parts(column))
 
 
 def _byte_parts(values: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -62,7 +62,7 @@ class CudaFactorised:
         planes = byte_planes(problem.lut)
         assert planes is not None
         count = planes.u.shape[1]
-        return 0.5 + 0.1 * count if problem.is_depthwise else 0.5 + 0.25 * count
+        return 0.5 + 0.6 * (count // 5) if problem.is_depthwise else 0.5 + 0.25 * count
 
     def accumulators(self, problem: Problem) -> Tensor:
         planes, v = packed_planes(problem.lut, problem.x.device)

@@ -24,6 +24,16 @@ __all__ = [
     "through_quantiser",
 ]
 
+# Sizes and steps that no access is aligned by: a kernel is not compiled anew for their values.
+COUNTS = [
+    "aligned_channels", "aligned_outputs", "begin", "beyond", "bias", "blocks", "channel_size",
+    "channels", "column_step", "count", "depth_blocks", "four_step", "group_blocks",
+    "group_outputs", "group_step", "groups", "height", "high", "image", "image_step",
+    "kernel_width", "last_channels", "last_planes", "left", "length", "low", "output_step",
+    "outputs", "padded_size", "padded_width", "places", "plane_output_step", "plane_step",
+    "plane_tap_step", "positions", "programs", "row_step", "share", "size", "tap_column_step",
+    "tap_row_step", "tap_step", "tap_words", "taps", "top", "turns", "wide", "width",
+]  # fmt: skip
 ROUNDING: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2**23: adding it rounds, half to even
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
@@ -69,7 +79,7 @@ def _dot4(x: tl.tensor, w: tl.tensor, sums: tl.tensor) -> tl.tensor:
     return sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def expand_activations(
     x: tl.tensor,
     scale: tl.tensor,
@@ -164,7 +174,7 @@ def expand_activations(
                         tl.store(narrow + target, byte, mask=kept)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def prepare_weights(
     w: tl.tensor,
     given: tl.tensor,
@@ -248,15 +258,15 @@ def prepare_weights(
         else:
             pattern = tl.load(w + at, mask=inside, other=0).to(tl.int32)
         if PATTERNS:
-            at = (output * channels + channel) * taps + tap
-            tl.store(patterns + at, pattern.to(tl.uint8), mask=inside)
+            index = (output * channels + channel) * taps + tap
+            tl.store(patterns + index, pattern.to(tl.uint8), mask=inside)
         if PLANES > 0:
             for plane in range(count):
                 width = tl.where(plane >= last_planes, last_channels, group_channels)
                 kept = (tap < taps) & (channel < width)
                 lane = plane % 4
-                at = tl.where(plane < wide, channel * 4 + lane, channel + lane * plane_step)
-                place = target + plane // 4 * four_step + at
+                spot = tl.where(plane < wide, channel * 4 + lane, channel + lane * plane_step)
+                place = target + plane // 4 * four_step + spot
                 factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
                 if PLANES == 2:
                     leading = factor.to(planes.dtype.element_ty)
@@ -318,7 +328,7 @@ def _store(
     tl.store(result + place, sums.to(result.dtype.element_ty), mask=inside)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def convolve_planes(
     x: tl.tensor,
     w: tl.tensor,
@@ -426,7 +436,7 @@ def _word_products(
     return sums
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def convolve_pointwise(
     x: tl.tensor,
     u: tl.tensor,
@@ -527,7 +537,7 @@ def convolve_pointwise(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def depthwise_planes(
     x: tl.tensor,
     w: tl.tensor,
@@ -590,7 +600,7 @@ def depthwise_planes(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def depthwise_columns(
     x: tl.tensor,
     table: tl.tensor,
@@ -648,7 +658,7 @@ def depthwise_columns(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def lay_out_rows(
     w: tl.tensor,
     table: tl.tensor,
@@ -685,7 +695,7 @@ def lay_out_rows(
     tl.store(rows + place.to(tl.int64) * OUTPUTS + tl.arange(0, OUTPUTS)[None, :], product)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def row_convolution(
     x: tl.tensor,
     rows: tl.tensor,
@@ -772,7 +782,7 @@ def row_convolution(
         )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def finish_sums(
     sums: tl.tensor,
     result: tl.tensor,
@@ -799,7 +809,7 @@ def finish_sums(
     )  # fmt: skip
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def observe_largest(
     x: tl.tensor,
     scratch: tl.tensor,
@@ -845,7 +855,7 @@ def observe_largest(
         tl.store(scale, newest_scale)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=COUNTS)
 def through_quantiser(
     x: tl.tensor,
     gradient: tl.tensor,

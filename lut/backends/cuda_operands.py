@@ -47,11 +47,15 @@ SLACK = 1024
 def cuda_refusal(x: Tensor) -> str | None:
     """Why the kernels cannot run on `x` (N, C, H, W); None if they can."""
     device = x.device.type
-    if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+    if device != "cuda" and not (device == "cpu" and _interpreted()):
         return f"on a CUDA device, not on {device}"
     if find_spec("triton") is None:
         return "where triton is installed, not here"
     return None
+
+
+def _interpreted() -> bool:
+    return os.environ.get("TRITON_INTERPRET") == "1"
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,7 +366,7 @@ def _empty_kernels(
     planes = rest = None
     if v is not None and order is not None:
         # The interpreter has no products of bfloat16.
-        half = torch.bfloat16 if w.is_cuda else torch.float32
+        half = torch.float32 if _interpreted() else torch.bfloat16
         planes = empty(order.shape, half if split else v.dtype)
         rest = empty(order.shape, half) if split else None
     return Kernels(

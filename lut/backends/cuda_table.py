@@ -16,7 +16,7 @@ class CudaTable:
         return cuda_refusal(problem.x)
 
     def cost(self, problem: Problem) -> float:
-        return 4.0 if problem.is_depthwise else 15.0
+        return 1.0 if problem.is_depthwise else 15.0
 
     def accumulators(self, problem: Problem) -> Tensor:
         device, lut = problem.x.device, problem.lut

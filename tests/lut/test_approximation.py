@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 from export import integerise
 from hw.errors import InputError
-from lut import LUT, ApproxConv1d, ApproxConv2d, ApproxLinear, approximate, calibrate
+from lut import (
+    LUT,
+    ApproxConv1d,
+    ApproxConv2d,
+    ApproxLinear,
+    Quantisation,
+    approximate,
+    calibrate,
+)
 
 from .tables import truncated
 
@@ -118,3 +126,66 @@ def test_what_cannot_be_replaced_is_refused() -> None:
         approximate(uneven, EXACT)
     with pytest.raises(InputError, match="not itself one layer"):
         approximate(nn.Linear(2, 2), EXACT)
+
+
+def test_learned_quantisation_is_trained_and_exported() -> None:
+    model = resnet()
+    emulated = approximate(model, truncated(4), Quantisation(learned=True)).train()
+    scales = {
+        name: parameter
+        for name, parameter in emulated.named_parameters()
+        if name.endswith("weight_scale")
+    }
+    assert len(scales) == 6
+    start = 2 * model[0].weight.abs().mean((1, 2, 3)) / 127**0.5  # type: ignore[index]
+    assert torch.allclose(scales["0.weight_scale"], start)
+    optimiser = torch.optim.SGD(emulated.parameters(), 0.05)
+    losses = []
+    for _ in range(12):
+        loss = nn.functional.cross_entropy(emulated(images()), torch.arange(8) % 5)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+    assert not torch.allclose(scales["0.weight_scale"], start)
+    pixels = (images() * 255).to(torch.uint8)
+    logits = integerise(emulated, (3, 8, 8), 1 / 255)(pixels)
+    with torch.no_grad():
+        expected = emulated.eval()(pixels.float() / 255)
+    assert (logits - expected).abs().mean() < 0.1 * expected.std()
+
+
+def test_affine_quantisation_of_rectified_activations() -> None:
+    model = resnet()
+    emulated = approximate(model, EXACT, Quantisation(symmetric=False, observer="min_max"))
+    calibrate(emulated, [images()])
+    second = emulated.get_submodule("3.second")
+    assert isinstance(second, ApproxConv2d)
+    assert (second.quantiser.low, int(second.quantiser.zero_point)) == (-128, -128)
+    with torch.no_grad():
+        expected, found = model(images()), emulated(images())
+    assert (found - expected).abs().max() < 0.03 * expected.abs().max()
+
+
+def test_a_layer_at_two_paths_stays_one() -> None:
+    torch.manual_seed(0)
+    shared = nn.Linear(4, 4)
+    model = nn.Sequential(shared, nn.ReLU(), shared)
+    emulated = approximate(model, EXACT)
+    assert isinstance(emulated[0], ApproxLinear)  # type: ignore[index]
+    assert emulated[0] is emulated[2]  # type: ignore[index]
+    apart = approximate(model, {"0": EXACT, "2": truncated(4)})
+    assert [apart[i].convolution.candidates.luts[0].name for i in (0, 2)] == [  # type: ignore[index]
+        "exact",
+        "truncated_4_0",
+    ]
+
+
+def test_equal_tables_of_other_signedness_are_other_multipliers() -> None:
+    signed = LUT.exact(a_signed=True, b_signed=True, width=2)
+    unsigned = LUT(signed.table, name="other")
+    model = nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))
+    emulated = approximate(model, {"0": signed, "1": unsigned})
+    lows = [emulated[i].convolution.quantiser.low for i in (0, 1)]  # type: ignore[index]
+    assert lows == [-1, 0]

@@ -1,0 +1,121 @@
+"""The CUDA kernels compile for a GPU, also where there is none: launches are compiled instead.
+
+What the interpreter forgives (types that change in a loop, shared memory that does not fit) is
+found here. Arguments are specialised as triton's launcher does it.
+"""
+
+from importlib.util import find_spec
+from typing import Any
+
+import pytest
+import torch
+
+from lut import LUT, ApproxConv2d, Candidates, emulation
+from lut.backends import cuda_emulation, cuda_factorised, cuda_table
+from lut.backends.cuda_operands import SMALLEST_SCALE
+
+from .tables import random_table, truncated
+from .test_cuda_backends import INTERPRETED
+
+EXACT = LUT.exact(a_signed=True, b_signed=True)
+SHARED_BYTES = 227 << 10
+SHAPES = {
+    "pointwise": (36, 36, 1, {}),
+    "wide": (64, 1024, 1, {}),
+    "dense": (36, 20, 3, {"padding": 1}),
+    "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
+    "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
+}
+
+pytestmark = [
+    pytest.mark.skipif(INTERPRETED, reason="this is the interpreter"),
+    pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed"),
+    pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU compiles them"),
+]
+
+
+def _type(name: str, value: Any) -> str:
+    """As triton writes types in a signature."""
+    if isinstance(value, torch.Tensor):
+        kinds = {"float32": "fp32", "bfloat16": "bf16", "uint8": "u8"}
+        kind = str(value.dtype).removeprefix("torch.")
+        return "*" + kinds.get(kind, kind.replace("uint", "u").replace("int", "i"))
+    if isinstance(value, float):
+        return "fp32"
+    assert isinstance(value, int), (name, value)
+    return "i32" if abs(value) < 1 << 31 else "i64"
+
+
+def compiled(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    """The kernel for these arguments, for a GPU of compute capability 9.0."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    signature, constants, attributes = {}, {}, {}
+    for index, (parameter, value) in enumerate(zip(kernel.params, arguments, strict=True)):
+        whole = type(value) is int and not parameter.do_not_specialize
+        if parameter.is_constexpr or (whole and value == 1):
+            signature[parameter.name], constants[(index,)] = "constexpr", value
+            continue
+        signature[parameter.name] = _type(parameter.name, value)
+        if isinstance(value, torch.Tensor) or (whole and value % 16 == 0):
+            attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(kernel, signature, constants, attributes)
+    return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
+
+
+@pytest.fixture
+def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the kernels launched, each compiled; nothing runs."""
+    from triton.runtime.jit import JITFunction
+
+    names: list[str] = []
+
+    def compile_instead(
+        self: Any, *arguments: Any, grid: object, warmup: bool, **options: Any
+    ) -> None:
+        binary = compiled(self, arguments, options)
+        assert binary.metadata.shared <= SHARED_BYTES, (self.__name__, binary.metadata.shared)
+        names.append(self.__name__)
+
+    monkeypatch.setattr(JITFunction, "run", compile_instead)
+    for module in (cuda_emulation, cuda_factorised, cuda_table):
+        monkeypatch.setattr(module, "cuda_refusal", lambda x: None)
+    return names
+
+
+def _launched(luts: list[LUT], shape: str, launches: list[str]) -> set[str]:
+    """The kernels of a forward and a backward pass in bfloat16."""
+    channels, outputs, kernel, settings = SHAPES[shape]
+    candidates = Candidates(luts)
+    layer = ApproxConv2d(channels, outputs, kernel, candidates, **settings).eval()  # type: ignore[arg-type]
+    x = torch.randn(2, channels, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
+    mixture = None if len(luts) == 1 else torch.ones(len(luts)) / len(luts)
+    with torch.autocast("cpu", torch.bfloat16):
+        result = layer(x.bfloat16(), mixture)
+    result.sum().backward()
+    assert emulation.is_fused(x, candidates.tables, mixture)
+    return set(launches)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "luts",
+    [[EXACT], [truncated(5)], [random_table(18)], [random_table(200)], [EXACT, truncated(7)]],
+    ids=["plain", "planes", "many_planes", "rows", "mixture"],
+)
+def test_layers(luts: list[LUT], shape: str, launches: list[str]) -> None:
+    names = _launched(luts, shape, launches)
+    assert {"prepare_weights", "through_quantiser"} < names
+    assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
+
+
+def test_observer(launches: list[str]) -> None:
+    values = [torch.zeros(()) for _ in range(4)]
+    cuda_emulation.observed_scale(
+        torch.randn(4, 4, 4, 4), torch.zeros(2, dtype=torch.int32), values[0], values[1],
+        torch.zeros((), dtype=torch.int64), values[2], 0.1, 127,
+    )  # fmt: skip
+    assert launches == ["observe_largest"]
+    assert SMALLEST_SCALE < 1.0
