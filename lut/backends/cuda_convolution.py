@@ -44,8 +44,10 @@ __all__ = [
 
 WORKSPACE_BYTES = 1 << 27
 ROW_BYTES = 1 << 27
+MULTIPROCESSORS = 128
+"""As many as a large GPU has, about."""
 ROW_PROGRAMS = 528
-"""Programs that share the work of one convolution: four for each multiprocessor of a large GPU."""
+"""Programs that share the work of one convolution: four for each multiprocessor."""
 FEW_PROGRAMS = 200
 STAGE_BYTES = 160 << 10
 UNROLLED_PLANES = 8
@@ -79,11 +81,15 @@ class PlaneTile:
     stages: int
 
 
-def plane_tile(outputs: int, group_bytes: int) -> PlaneTile:
-    """For so many outputs and bytes of a place in a group."""
+def plane_tile(outputs: int, group_bytes: int, positions: int) -> PlaneTile:
+    """For so many outputs and bytes of a place in a group: small where large ones would leave
+    multiprocessors without work.
+    """
     padded = {depth: padded_to(depth, group_bytes) for depth in (128, 64, 32)}
     depth = next(d for d in (128, 64, 32) if padded[d] * 8 <= padded[32] * 9)
     width = max(16, min(128, power_of_two(outputs)))
+    if width == 128 and -(-positions // 128) * -(-outputs // width) < MULTIPROCESSORS:
+        return PlaneTile(64, 64, depth, 4, 4)
     return PlaneTile(128, width, depth, 4 if width <= 64 else 8, 4 if depth <= 64 else 3)
 
 
@@ -301,11 +307,13 @@ def by_rows(
     few = max(1, ROW_BYTES // word_bytes)
     add = few < words or tile.splits > 1
     sums = torch.zeros_like(result, dtype=torch.int32) if add else result
+    at_once = len(images.x) * layout.image_bytes <= WORKSPACE_BYTES
+    whole = layout.expanded(images, bare, table.shape[1]) if at_once else None
     for begin in range(0, words, few):
         length = min(few, words - begin)
         rows = _rows(kernels.patterns, columns, layout, begin, length, outputs, blocks, tile)
         for part, target in _parts(images, layout, sums):
-            x = layout.expanded(part, bare, table.shape[1])
+            x = layout.expanded(part, bare, table.shape[1]) if whole is None else whole
             _add_rows(
                 x, rows, target, layout, begin, length, tile, blocks, columns,
                 None if add else finish, add,

@@ -16,7 +16,7 @@ from .cuda_convolution import (
     depthwise_layout,
     row_order,
 )
-from .cuda_factorised import dense_plan, has_planes, packed_planes, planes_layout
+from .cuda_factorised import BothSides, dense_plan, has_planes, packed_planes, planes_layout
 from .cuda_operands import (
     Images,
     Kernels,
@@ -79,28 +79,23 @@ def _dense(operands: "Operands", images: Images, weights: Weights, result: Tenso
     lut = operands.tables.luts[0]
     if not has_planes(lut):
         return _by_rows(operands, images, weights, result)
-    planes, v = packed_planes(lut, result.device)
-    if planes.count > DENSE_PLANES:
+    sides = packed_planes(lut, result.device)
+    if sides.u.count > DENSE_PLANES:
         return _by_rows(operands, images, weights, result)
-    return _by_planes(operands, images, weights, planes, v, result)
+    return _by_planes(operands, images, weights, sides, result)
 
 
 def _by_planes(
-    operands: "Operands",
-    images: Images,
-    weights: Weights,
-    planes: PackedPlanes,
-    v: Tensor,
-    result: Tensor,
+    operands: "Operands", images: Images, weights: Weights, sides: BothSides, result: Tensor
 ) -> Tensor:
     rows, columns = operands.tables.luts[0].table.shape
-    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes)
+    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, sides.u)
     kernels = prepare(
-        weights, columns=columns, v=v, order=plan.order, split=v.is_floating_point(),
+        weights, columns=columns, v=sides.v, v_words=sides.v_words, order=plan.order,
         real=result.dtype,
     )  # fmt: skip
     finish = Finish.of(images, kernels, operands.affine)
-    plan.convolve(images, kernels, planes, rows, result, finish)
+    plan.convolve(images, kernels, sides.u, rows, result, finish)
     return _real(kernels)
 
 
@@ -116,24 +111,19 @@ def _by_rows(operands: "Operands", images: Images, weights: Weights, result: Ten
 def _depthwise(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
     lut = operands.tables.luts[0]
     if has_planes(lut):
-        planes, v = packed_planes(lut, result.device)
-        if planes.count <= DEPTHWISE_PLANES:
-            return _by_depthwise_planes(operands, images, weights, planes, v, result)
+        sides = packed_planes(lut, result.device)
+        if sides.u.count <= DEPTHWISE_PLANES:
+            return _by_depthwise_planes(operands, images, weights, sides, result)
     return _by_columns(operands, images, weights, transposed_table(lut, result.device), result)
 
 
 def _by_depthwise_planes(
-    operands: "Operands",
-    images: Images,
-    weights: Weights,
-    planes: PackedPlanes,
-    v: Tensor,
-    result: Tensor,
+    operands: "Operands", images: Images, weights: Weights, sides: BothSides, result: Tensor
 ) -> Tensor:
     rows, columns = operands.tables.luts[0].table.shape
-    w = weights.w
+    w, planes = weights.w, sides.u
     order = PlaneOrder.depthwise(w.shape[2] * w.shape[3], planes, w.shape[0])
-    kernels = prepare(weights, columns=columns, v=v, order=order, real=result.dtype)
+    kernels = prepare(weights, columns=columns, v=sides.v, order=order, real=result.dtype)
     layout = planes_layout(images.x.shape, w.shape, operands.geometry, planes)
     finish = Finish.of(images, kernels, operands.affine)
     by_depthwise_planes(images, kernels, planes, layout, rows, result, finish)
@@ -156,7 +146,7 @@ def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result:
     assert tables.basis is not None and mixture is not None
     planes, v = _mixed_planes(tables, result.device)
     mixed = torch.tensordot(mixture.float(), v, 1)
-    return _by_planes(operands, images, weights, planes, mixed, result)
+    return _by_planes(operands, images, weights, BothSides(planes, mixed, mixed), result)
 
 
 def _mixed_depthwise(

@@ -1,5 +1,6 @@
 """Factorised, on a CUDA device: planes of 8 bits, int32 sums, in its matrix units."""
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -65,7 +66,8 @@ class CudaFactorised:
         return 0.5 + 0.6 * (count // 5) if problem.is_depthwise else 0.5 + 0.25 * count
 
     def accumulators(self, problem: Problem) -> Tensor:
-        planes, v = packed_planes(problem.lut, problem.x.device)
+        sides = packed_planes(problem.lut, problem.x.device)
+        planes, v = sides.u, sides.v
         images = Images(problem.x, problem.zero)
         result = problem.empty_result()
         rows, columns = problem.lut.table.shape
@@ -78,7 +80,9 @@ class CudaFactorised:
             by_depthwise_planes(images, kernels, planes, layout, rows, result)
         else:
             plan = dense_plan(x, w, geometry, planes)
-            kernels = prepare(weights, columns=columns, v=v, order=plan.order)
+            kernels = prepare(
+                weights, columns=columns, v=v, v_words=sides.v_words, order=plan.order
+            )
             plan.convolve(images, kernels, planes, rows, result)
         return result.permute(0, 3, 1, 2)
 
@@ -131,7 +135,7 @@ def dense_plan(
         order = PlaneOrder.pointwise(channels, count, outputs, tile.outputs)
         return DensePlan(None, order, tile, geometry)
     bare = Layout.of(x, w, geometry, count=count, multiple=16)
-    tile = plane_tile(outputs, bare.group_bytes)
+    tile = plane_tile(outputs, bare.group_bytes, x[0] * math.prod(bare.size) * geometry.groups)
     layout = Layout.of(x, w, geometry, count=count, multiple=16, depth=tile.depth)
     order = PlaneOrder.dense(layout, tile.depth, w[0], tile.outputs)
     return DensePlan(layout, order, tile, geometry)
@@ -141,10 +145,23 @@ def has_planes(lut: LUT) -> bool:
     return lut.rank <= RANK_LIMIT and byte_planes(lut) is not None
 
 
+@dataclass(frozen=True, eq=False)
+class BothSides:
+    """Byte planes of a table: of activations; of weights, int8 (planes, columns), and the same in
+    words of four, int32 (planes // 4, columns), the first plane lowest.
+    """
+
+    u: PackedPlanes
+    v: Tensor
+    v_words: Tensor
+
+
 @lru_cache(maxsize=256)
-def packed_planes(lut: LUT, device: torch.device) -> tuple[PackedPlanes, Tensor]:
-    """Both sides of the byte planes of `lut`; the weights' is int8 (planes, columns)."""
+def packed_planes(lut: LUT, device: torch.device) -> BothSides:
     planes = byte_planes(lut)
     assert planes is not None
     u = planes.u.numpy().astype(np.int64) - ZERO_POINT
-    return PackedPlanes.of(u, device), planes.v.T.contiguous().to(device)
+    v = planes.v.T.contiguous()
+    whole = v[: len(v) // 4 * 4].numpy().reshape(-1, 4, v.shape[1]).transpose(0, 2, 1)
+    words = torch.from_numpy(np.ascontiguousarray(whole).view(np.int32)[:, :, 0].copy())
+    return BothSides(PackedPlanes.of(u, device), v.to(device), words.to(device))

@@ -27,7 +27,7 @@ __all__ = [
 # Sizes and steps that no access is aligned by: a kernel is not compiled anew for their values.
 COUNTS = [
     "aligned_channels", "aligned_outputs", "begin", "beyond", "bias", "blocks", "channel_size",
-    "channels", "column_step", "count", "depth_blocks", "four_step", "group_blocks",
+    "channels", "column_step", "depth_blocks", "four_step", "group_blocks",
     "group_outputs", "group_step", "groups", "height", "high", "image", "image_step",
     "kernel_width", "last_channels", "last_planes", "left", "length", "low", "output_step",
     "outputs", "padded_size", "padded_width", "places", "plane_output_step", "plane_step",
@@ -179,6 +179,7 @@ def prepare_weights(
     w: tl.tensor,
     given: tl.tensor,
     v: tl.tensor,
+    v_words: tl.tensor,
     planes: tl.tensor,
     rest: tl.tensor,
     patterns: tl.tensor,
@@ -188,11 +189,11 @@ def prepare_weights(
     low: tl.tensor,
     high: tl.tensor,
     smallest: tl.tensor,
-    channels: tl.tensor,
+    aligned_channels: tl.tensor,
     taps: tl.tensor,
     output_step: tl.tensor,
-    channel_step: tl.tensor,
     tap_step: tl.tensor,
+    channel_step: tl.tensor,
     group_outputs: tl.tensor,
     padded_outputs: tl.tensor,
     group_channels: tl.tensor,
@@ -203,30 +204,34 @@ def prepare_weights(
     plane_tap_step: tl.tensor,
     four_step: tl.tensor,
     plane_step: tl.tensor,
-    count: tl.tensor,
+    planes_count: tl.tensor,
     QUANTISE: tl.constexpr,
     GIVEN: tl.constexpr,
     COLUMNS: tl.constexpr,
     PLANES: tl.constexpr,
     PATTERNS: tl.constexpr,
     REAL: tl.constexpr,
+    ALIGN: tl.constexpr,
+    PLANE_ALIGN: tl.constexpr,
     TAPS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
     """One output channel of w: scale, integer levels, and v[w] as planes.
 
-    w: real (QUANTISE) or bit patterns, (O, channels, taps) by the steps given. scales (O,): largest
-    magnitude / high, at least `smallest`; or GIVEN. patterns: uint8 (O, channels, taps); real:
-    scale · level as its own type, by w's steps; sums int32 (O,): of levels. PLANES 1: v[w] at
-    row · plane_output_step + tap · plane_tap_step + plane // 4 · four_step, and there, for planes
-    below `wide`, at channel · 4 + plane % 4, else at plane % 4 · plane_step + channel; zero for
-    channels from the last up to `group_channels`, from plane `last_planes` on up to
-    `last_channels`; rows are outputs, those of a group padded; 2: likewise, `planes` + `rest` being
-    the float v[w]; 0: none.
+    w: real (QUANTISE) or bit patterns, (O, channels, taps) by the steps given; channels and steps
+    but that of a channel in units of ALIGN. scales (O,): largest magnitude / high, at least
+    `smallest`; or GIVEN. patterns: uint8 (O, channels, taps); real: scale · level as its own type,
+    by w's steps; sums int32 (O,): of levels. PLANES 1: v[w] at row · plane_output_step + tap ·
+    plane_tap_step + plane // 4 · four_step, and there, for planes below `wide`, at channel · 4 +
+    plane % 4 (from v_words, int32, of four planes each), else at plane % 4 · plane_step + channel;
+    zero for channels from the last up to `group_channels`, from plane `last_planes` on up to
+    `last_channels`; rows are outputs, those of a group padded; steps and numbers of channels here
+    in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w]; 0: none.
     """
     output = tl.program_id(0)
     tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
-    source = output.to(tl.int64) * output_step
+    channels = aligned_channels * ALIGN
+    source = (output.to(tl.int64) * output_step + tap * tap_step) * ALIGN
     scale = 1.0
     if QUANTISE:
         if GIVEN:
@@ -235,18 +240,18 @@ def prepare_weights(
             largest = 0.0
             for start in range(0, channels, CHANNELS):
                 inside = (tap < taps) & (start + column < channels)
-                at = source + (start + column) * channel_step + tap * tap_step
+                at = source + (start + column) * channel_step
                 value = tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
                 largest = tl.maximum(largest, tl.max(tl.abs(value)))
             scale = tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
         tl.store(scales + output, scale)
     total = 0
-    target = output // group_outputs * padded_outputs + output % group_outputs
-    target = target.to(tl.int64) * plane_output_step + tap * plane_tap_step
-    for start in range(0, last_channels, CHANNELS):
+    row = output // group_outputs * padded_outputs + output % group_outputs
+    target = row.to(tl.int64) * plane_output_step + tap * plane_tap_step
+    for start in range(0, last_channels * PLANE_ALIGN, CHANNELS):
         channel = start + column
         inside = (tap < taps) & (channel < channels)
-        at = source + channel * channel_step + tap * tap_step
+        at = source + channel * channel_step
         if QUANTISE:
             value = tl.load(w + at, mask=inside, other=0.0).to(tl.float32)
             level = _levels(value, scale, low * 1.0, high * 1.0)
@@ -260,21 +265,33 @@ def prepare_weights(
         if PATTERNS:
             index = (output * channels + channel) * taps + tap
             tl.store(patterns + index, pattern.to(tl.uint8), mask=inside)
-        if PLANES > 0:
-            for plane in range(count):
+        if PLANES == 1:
+            for word in range(wide // 4):
+                width = tl.where(4 * word >= last_planes, last_channels, group_channels)
+                packed = tl.load(v_words + word * COLUMNS + pattern, mask=inside, other=0)
+                place = (target + word * four_step) * (PLANE_ALIGN // 4) + channel
+                words = planes.to(tl.pointer_type(tl.int32), bitcast=True)
+                kept = (tap < taps) & (channel < width * PLANE_ALIGN)
+                tl.store(words + place, packed, mask=kept)
+            for plane in range(wide, planes_count):
                 width = tl.where(plane >= last_planes, last_channels, group_channels)
-                kept = (tap < taps) & (channel < width)
-                lane = plane % 4
-                spot = tl.where(plane < wide, channel * 4 + lane, channel + lane * plane_step)
-                place = target + plane // 4 * four_step + spot
                 factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
-                if PLANES == 2:
-                    leading = factor.to(planes.dtype.element_ty)
-                    left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
-                    tl.store(planes + place, leading, mask=kept)
-                    tl.store(rest + place, left, mask=kept)
-                else:
-                    tl.store(planes + place, factor, mask=kept)
+                place = target + plane // 4 * four_step + plane % 4 * plane_step
+                kept = (tap < taps) & (channel < width * PLANE_ALIGN)
+                tl.store(planes + place * PLANE_ALIGN + channel, factor, mask=kept)
+        if PLANES == 2:
+            for plane in range(planes_count):
+                width = tl.where(plane >= last_planes, last_channels, group_channels)
+                kept = (tap < taps) & (channel < width * PLANE_ALIGN)
+                lane = plane % 4
+                narrow = channel + lane * plane_step * PLANE_ALIGN
+                spot = tl.where(plane < wide, channel * 4 + lane, narrow)
+                place = (target + plane // 4 * four_step) * PLANE_ALIGN + spot
+                factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
+                leading = factor.to(planes.dtype.element_ty)
+                left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
+                tl.store(planes + place, leading, mask=kept)
+                tl.store(rest + place, left, mask=kept)
     if QUANTISE:
         tl.store(sums + output, total)
 

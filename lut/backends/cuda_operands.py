@@ -309,15 +309,16 @@ def prepare(
     *,
     columns: int,
     v: Tensor | None = None,
+    v_words: Tensor | None = None,
     order: PlaneOrder | None = None,
-    split: bool = False,
     patterns: bool = False,
     real: torch.dtype | None = None,
 ) -> Kernels:
     """Quantise weights and lay out v[w] in `order`, in one kernel.
 
-    v: (planes, columns) int8 or float32; `split`: v[w] in two parts of bfloat16. `real`: the type
-    of the quantised weights' real values.
+    v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
+    columns); or float32: v[w] is laid out in two parts of bfloat16. `real`: the type of the
+    quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights
 
@@ -325,9 +326,15 @@ def prepare(
     last = w.is_contiguous(memory_format=torch.channels_last) and not w.is_contiguous()
     w = w if last else w.contiguous()
     outputs, channels, taps = w.shape[0], w.shape[1], w.shape[2] * w.shape[3]
-    steps = (channels * taps, 1, channels) if last else (channels * taps, taps, 1)
+    align = gcd(16, channels) if last or taps == 1 else 1
+    steps = (channels * taps // align, channels // align if last else 1, 1 if last else taps)
+    split = v is not None and v.is_floating_point()
     kernels = _empty_kernels(weights, w, v, order, split, patterns, real)
     order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, 0, 0, outputs, outputs)
+    plane_align = gcd(16, order.channels, order.last)
+    in_units = (order.output, order.tap, order.four, order.plane)
+    if any(step % plane_align for step in in_units):
+        plane_align = 1
     tap_tile = power_of_two(taps)
     tile = 4096 if channels * taps >= 2048 else 2048
     channel_tile = max(1, min(power_of_two(order.last), tile // tap_tile))
@@ -337,15 +344,16 @@ def prepare(
 
     with on_device(w):
         prepare_weights[(outputs,)](
-            w, pointer(weights.scales), pointer(v), pointer(kernels.planes), pointer(kernels.rest),
-            pointer(kernels.patterns), pointer(kernels.real), pointer(kernels.scales),
-            pointer(kernels.sums), weights.low, weights.high, SMALLEST_SCALE, channels, taps,
-            *steps, order.group_outputs, order.padded_outputs, order.channels, order.last,
-            order.last_planes, order.wide, order.output, order.tap, order.four, order.plane,
+            w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(kernels.planes),
+            pointer(kernels.rest), pointer(kernels.patterns), pointer(kernels.real),
+            pointer(kernels.scales), pointer(kernels.sums), weights.low, weights.high,
+            SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
+            order.padded_outputs, order.channels // plane_align, order.last // plane_align,
+            order.last_planes, order.wide, *(step // plane_align for step in in_units),
             0 if v is None else v.shape[0],
             weights.are_real, weights.scales is not None, columns,
             0 if v is None else 2 if split else 1, patterns, real is not None,
-            tap_tile, channel_tile, num_warps=tile // 512,
+            align, plane_align, tap_tile, channel_tile, num_warps=tile // 512,
         )  # fmt: skip
     return kernels
 

@@ -162,16 +162,19 @@ def test_tables_of_high_rank_are_refused_where_they_need_planes() -> None:
 @pytest.mark.parametrize("rank", [1, 2, 3, 5, 8, 9, 18])
 def test_packed_planes_are_the_table(rank: int) -> None:
     lut = random_table(rank)
-    packed, v = packed_planes(lut, torch.device("cpu"))
+    sides = packed_planes(lut, torch.device("cpu"))
+    packed, v = sides.u, sides.v
     planes = packed.words.view(torch.int8).view(-1, 256, 4).permute(1, 0, 2).reshape(256, -1)
     u = planes[:, : packed.count].numpy().astype(int)
     assert np.array_equal(u @ v.numpy().astype(int), lut.table)
     assert not planes[:, packed.count :].any()
+    words = sides.v_words.view(torch.int8).view(-1, 256, 4).permute(0, 2, 1).reshape(-1, 256)
+    assert torch.equal(words, v[: len(v) // 4 * 4])
 
 
 def test_the_exact_product_needs_no_look_up() -> None:
-    assert packed_planes(LUT.exact(a_signed=True, b_signed=True), torch.device("cpu"))[0].plain
-    assert not packed_planes(truncated(5), torch.device("cpu"))[0].plain
+    assert packed_planes(LUT.exact(a_signed=True, b_signed=True), torch.device("cpu")).u.plain
+    assert not packed_planes(truncated(5), torch.device("cpu")).u.plain
 
 
 @pytest.mark.parametrize(

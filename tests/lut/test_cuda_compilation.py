@@ -23,6 +23,7 @@ SHAPES = {
     "pointwise": (36, 36, 1, {}),
     "wide": (64, 1024, 1, {}),
     "dense": (36, 20, 3, {"padding": 1}),
+    "dense_aligned": (64, 64, 3, {"padding": 1}),
     "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
     "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
 }
@@ -66,26 +67,26 @@ def compiled(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -
 
 
 @pytest.fixture
-def launches(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the kernels launched, each compiled; nothing runs."""
+def launches(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """PTX of the kernels launched, by name, the newest; nothing runs."""
     from triton.runtime.jit import JITFunction
 
-    names: list[str] = []
+    found: dict[str, str] = {}
 
     def compile_instead(
         self: Any, *arguments: Any, grid: object, warmup: bool, **options: Any
     ) -> None:
         binary = compiled(self, arguments, options)
         assert binary.metadata.shared <= SHARED_BYTES, (self.__name__, binary.metadata.shared)
-        names.append(self.__name__)
+        found[self.__name__] = binary.asm["ptx"]
 
     monkeypatch.setattr(JITFunction, "run", compile_instead)
     for module in (cuda_emulation, cuda_factorised, cuda_table):
         monkeypatch.setattr(module, "cuda_refusal", lambda x: None)
-    return names
+    return found
 
 
-def _launched(luts: list[LUT], shape: str, launches: list[str]) -> set[str]:
+def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]:
     """The kernels of a forward and a backward pass in bfloat16."""
     channels, outputs, kernel, settings = SHAPES[shape]
     candidates = Candidates(luts)
@@ -105,17 +106,29 @@ def _launched(luts: list[LUT], shape: str, launches: list[str]) -> set[str]:
     [[EXACT], [truncated(5)], [random_table(18)], [random_table(200)], [EXACT, truncated(7)]],
     ids=["plain", "planes", "many_planes", "rows", "mixture"],
 )
-def test_layers(luts: list[LUT], shape: str, launches: list[str]) -> None:
+def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
 
 
-def test_observer(launches: list[str]) -> None:
+def test_accesses_are_vectors(launches: dict[str, str]) -> None:
+    """16 bytes at a time where channels allow: what decides the time of these kernels."""
+    _launched([EXACT], "wide", launches)
+    _launched([truncated(5)], "dense_aligned", launches)
+    _launched([random_table(200)], "dense_aligned", launches)
+    for name in ("prepare_weights", "expand_activations", "through_quantiser", "row_convolution"):
+        assert "ld.global.v4.b32" in launches[name], name
+    for name in ("convolve_planes", "convolve_pointwise"):
+        assert "cp.async.cg" in launches[name], name
+        assert "wgmma" in launches[name], name
+
+
+def test_observer(launches: dict[str, str]) -> None:
     values = [torch.zeros(()) for _ in range(4)]
     cuda_emulation.observed_scale(
-        torch.randn(4, 4, 4, 4), torch.zeros(2, dtype=torch.int32), values[0], values[1],
+        torch.randn(4, 64, 8, 8).bfloat16(), torch.zeros(2, dtype=torch.int32), values[0], values[1],
         torch.zeros((), dtype=torch.int64), values[2], 0.1, 127,
     )  # fmt: skip
-    assert launches == ["observe_largest"]
+    assert "ld.global.v4.b32" in launches["observe_largest"]
     assert SMALLEST_SCALE < 1.0
