@@ -4,8 +4,8 @@
 16 to 64 channels, in bf16 autocast on a GPU (times of CUDA graphs), fp32 on a CPU. Each ratio is
 mixture ÷ one multiplier, measured in turn, medians: forward, and forward with the gradients of x
 and w, against a layer of one multiplier; and with the mixture's own gradient, against a mixture of
-one multiplier over the same basis. Before it is timed, a mixture is compared with the weighted sum of
-separate emulations.
+one multiplier over the same basis. Before it is timed, a mixture is compared with the weighted sum
+of separate emulations.
 """
 
 import argparse

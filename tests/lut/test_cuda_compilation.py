@@ -91,6 +91,7 @@ def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]
     channels, outputs, kernel, settings = SHAPES[shape]
     candidates = Candidates(luts)
     layer = ApproxConv2d(channels, outputs, kernel, candidates, **settings).eval()  # type: ignore[arg-type]
+    layer = layer.to(memory_format=torch.channels_last)
     x = torch.randn(2, channels, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
     mixture = None if len(luts) == 1 else torch.ones(len(luts)) / len(luts)
     with torch.autocast("cpu", torch.bfloat16):
@@ -127,7 +128,7 @@ def test_accesses_are_vectors(launches: dict[str, str]) -> None:
 def test_observer(launches: dict[str, str]) -> None:
     values = [torch.zeros(()) for _ in range(4)]
     cuda_emulation.observed_scale(
-        torch.randn(4, 64, 8, 8).bfloat16(), torch.zeros(2, dtype=torch.int32), values[0], values[1],
+        torch.randn(4, 64, 8, 8).bfloat16(), torch.zeros(2, dtype=torch.int32), *values[:2],
         torch.zeros((), dtype=torch.int64), values[2], 0.1, 127,
     )  # fmt: skip
     assert "ld.global.v4.b32" in launches["observe_largest"]
