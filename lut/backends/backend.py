@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 from typing import Protocol
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from ..geometry import ConvGeometry
 from ..table import LUT
 
-__all__ = ["Backend", "Problem"]
+__all__ = ["Backend", "Problem", "is_installed"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,3 +68,9 @@ class Backend(Protocol):
 @lru_cache(maxsize=16)
 def _zero(device: torch.device) -> Tensor:
     return torch.zeros((), dtype=torch.int32, device=device)
+
+
+@lru_cache(maxsize=8)
+def is_installed(module: str) -> bool:
+    """Looked up once: backends are chosen at every call."""
+    return find_spec(module) is not None

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 from math import gcd
 from typing import Literal
 
@@ -20,6 +19,7 @@ from torch import Tensor
 
 from ..geometry import ConvGeometry
 from ..table import LUT
+from .backend import is_installed
 
 __all__ = [
     "Columns",
@@ -49,7 +49,7 @@ def cuda_refusal(x: Tensor) -> str | None:
     device = x.device.type
     if device != "cuda" and not (device == "cpu" and _interpreted()):
         return f"on a CUDA device, not on {device}"
-    if find_spec("triton") is None:
+    if not is_installed("triton"):
         return "where triton is installed, not here"
     return None
 

@@ -7,8 +7,12 @@ before the backend is used. Results pass through fp32, so blocks of channels kee
 2**24.
 """
 
-from dataclasses import dataclass
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,9 +21,9 @@ from torch import Tensor
 
 from ..factors import Factors
 from ..geometry import ConvGeometry
-from ..planes import FP32_EXACT, weight_planes
+from ..planes import FP32_EXACT
 from ..table import LUT
-from .backend import Problem
+from .backend import Problem, is_installed
 
 __all__ = ["Int8", "int8_units_are_exact"]
 
@@ -27,6 +31,7 @@ ZERO_POINT = 128
 LIMIT = 127
 RANK_LIMIT = 64
 PLANE_LIMIT = 96
+PACKED_BYTES = 1 << 26
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +41,12 @@ class BytePlanes:
     u: Tensor
     v: Tensor
 
+    @property
+    def plain(self) -> bool:
+        """Whether the only plane is the operand itself."""
+        own = torch.arange(256, dtype=torch.uint8) ^ ZERO_POINT
+        return self.u.shape == (256, 1) and torch.equal(self.u[:, 0], own)
+
 
 class Int8:
     """CPU with exact int8 sums; tables that at most `PLANE_LIMIT` planes of 8 bits make up."""
@@ -43,6 +54,8 @@ class Int8:
     def refusal(self, problem: Problem) -> str | None:
         if problem.x.device.type != "cpu":
             return f"on a CPU, not on {problem.x.device.type}"
+        if not is_installed("numba"):
+            return "where numba is installed, not here"
         if not int8_units_are_exact():
             return "on a processor with exact int8 sums, not on this one"
         if problem.lut.rank > RANK_LIMIT or byte_planes(problem.lut) is None:
@@ -59,11 +72,10 @@ class Int8:
     def accumulators(self, problem: Problem) -> Tensor:
         planes = byte_planes(problem.lut)
         assert planes is not None
-        x = _activation_planes(problem.x, planes.u)
-        w = weight_planes(problem.w.to(torch.int32), planes.v.to(torch.float32)).to(torch.int8)
+        x = _activation_planes(problem, planes)
         parts = [
             _convolution(part, kernel, problem.geometry)
-            for part, kernel in _exact_blocks(problem, x, w, planes.u.shape[1])
+            for part, kernel in _exact_blocks(problem, x, planes)
         ]
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
 
@@ -126,34 +138,58 @@ def _parts(values: NDArray[np.int64], low: int, high: int) -> list[NDArray[np.in
     return parts
 
 
-def _activation_planes(x: Tensor, u: Tensor) -> Tensor:
-    """uint8 (N, C·planes, H, W), channels_last."""
+def _activation_planes(problem: Problem, planes: BytePlanes) -> Tensor:
+    """uint8 (N, C·planes, H, W), channels_last. Of each group: words of four planes for each
+    channel, then the planes left over, one after the other.
+    """
+    x, u = problem.x, planes.u
+    if planes.plain:
+        return torch.bitwise_xor(x, ZERO_POINT).contiguous(memory_format=torch.channels_last)
     batch, channels, height, width = x.shape
-    rows = np.take(u.numpy(), x.permute(0, 2, 3, 1).contiguous().numpy(), axis=0)
-    planes = torch.from_numpy(rows).view(batch, height, width, channels * u.shape[1])
-    return planes.permute(0, 3, 1, 2)
+    groups = problem.geometry.groups
+    rows = x.permute(0, 2, 3, 1).contiguous().view(-1, channels // groups).numpy()
+    count = u.shape[1]
+    result = np.empty((len(rows), channels // groups * count), np.uint8)
+    wide = count // 4 if result.shape[1] % 4 == 0 else 0
+    words = np.ascontiguousarray(u.numpy()[:, : 4 * wide]).view(np.int32).T
+    rest = np.ascontiguousarray(u.numpy()[:, 4 * wide :].T)
+    by_word = result.view(np.int32) if wide else np.empty((len(rows), 0), np.int32)
+    _compiled()(rows, np.ascontiguousarray(words), rest, by_word, result)
+    full = torch.from_numpy(result).view(batch, height, width, channels * count)
+    return full.permute(0, 3, 1, 2)
 
 
-def _exact_blocks(
-    problem: Problem, planes: Tensor, kernels: Tensor, count: int
-) -> list[tuple[Tensor, Tensor]]:
+def _weight_planes(problem: Problem, w: Tensor, planes: BytePlanes) -> Tensor:
+    """int8 (O, C / groups · planes, kH, kW), planes as `_activation_planes` has them."""
+    outputs, channels, height, width = w.shape
+    count = planes.v.shape[1]
+    v = np.take(planes.v.numpy(), w.numpy(), axis=0)
+    wide = count // 4 * 4 if problem.w.shape[1] * count % 4 == 0 else 0
+    together = v[..., :wide].reshape(outputs, channels, height, width, -1, 4)
+    first = together.transpose(0, 4, 1, 5, 2, 3).reshape(outputs, channels * wide, height, width)
+    last = v[..., wide:].transpose(0, 4, 1, 2, 3).reshape(outputs, -1, height, width)
+    return torch.from_numpy(np.concatenate([first, last], axis=1))
+
+
+def _exact_blocks(problem: Problem, x: Tensor, planes: BytePlanes) -> list[tuple[Tensor, "Packed"]]:
     """Blocks of channels whose sums stay below 2**24 with the weights at hand."""
-    largest = torch.from_numpy(np.abs(problem.lut.table.astype(np.int64)).max(axis=0))
-    bounds = largest[problem.w.to(torch.int64)].sum(dim=(2, 3)).amax(dim=0)
+    largest = np.abs(problem.lut.table.astype(np.int64)).max(axis=0)
+    channels = problem.w.shape[1]
+    if channels * problem.taps * int(largest.max()) < FP32_EXACT:
+        return [(x, _packed(problem, problem.w, planes, x))]
+    bounds = torch.from_numpy(largest)[problem.w.to(torch.int64)].sum(dim=(2, 3)).amax(dim=0)
     blocks = _channel_blocks(bounds.tolist())
     if len(blocks) == 1:
-        return [(planes, kernels)]
-    batch, _, height, width = planes.shape
-    grouped = planes.reshape(batch, problem.geometry.groups, -1, height, width)
-    return [
-        (
-            grouped[:, :, low * count : high * count]
-            .reshape(batch, -1, height, width)
-            .contiguous(memory_format=torch.channels_last),
-            kernels[:, low * count : high * count].contiguous(),
-        )
-        for low, high in blocks
-    ]
+        return [(x, _packed(problem, problem.w, planes, x))]
+    parts = []
+    batch, _, height, width = problem.x.shape
+    grouped = problem.x.reshape(batch, problem.geometry.groups, channels, height, width)
+    for low, high in blocks:
+        images = grouped[:, :, low:high].reshape(batch, -1, height, width)
+        part = replace(problem, x=images, w=problem.w[:, low:high].contiguous())
+        expanded = _activation_planes(part, planes)
+        parts.append((expanded, _packed(part, part.w, planes, expanded)))
+    return parts
 
 
 def _channel_blocks(bounds: list[int]) -> list[tuple[int, int]]:
@@ -167,17 +203,60 @@ def _channel_blocks(bounds: list[int]) -> list[tuple[int, int]]:
     return [*blocks, (low, len(bounds))]
 
 
-def _convolution(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
-    """int32 sums of (x - 128)·w, x uint8, w int8."""
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """Weights as oneDNN wants them, for so many outputs."""
+
+    weights: Tensor
+    outputs: int
+
+
+_PACKED: "OrderedDict[tuple[object, ...], Packed]" = OrderedDict()
+
+
+def _packed(problem: Problem, w: Tensor, planes: BytePlanes, x: Tensor) -> Packed:
+    """Packing takes a tenth of a convolution: the newest weights' is remembered, by content."""
+    w = w.contiguous()
+    content = hashlib.blake2b(w.numpy().tobytes(), digest_size=16).digest()
+    key = (content, w.shape, problem.lut.digest, problem.geometry, x.shape)
+    if key not in _PACKED:
+        kernels = _weight_planes(problem, w, planes)
+        _PACKED[key] = _pack(kernels, problem.geometry, x.shape)
+        while len(_PACKED) > 1 and _packed_bytes() > PACKED_BYTES:
+            _PACKED.popitem(last=False)
+    _PACKED.move_to_end(key)
+    return _PACKED[key]
+
+
+def _packed_bytes() -> int:
+    return sum(packed.weights.numel() for packed in _PACKED.values())
+
+
+def _pack(w: Tensor, geometry: ConvGeometry, shape: torch.Size) -> Packed:
     outputs = w.shape[0]
-    scales, zeros = torch.ones(outputs), torch.zeros(outputs, dtype=torch.int32)
     spatial = (list(geometry.stride), [0, 0], list(geometry.dilation), geometry.groups)
-    packed = torch.ops.onednn.qconv_prepack(w, scales, 1.0, ZERO_POINT, *spatial, list(x.shape))
+    weights = torch.ops.onednn.qconv_prepack(
+        w, torch.ones(outputs), 1.0, ZERO_POINT, *spatial, list(shape)
+    )
+    return Packed(weights, outputs)
+
+
+def _convolution(x: Tensor, w: Packed, geometry: ConvGeometry) -> Tensor:
+    """int32 sums of (x - 128)·w, x uint8, w int8."""
+    scales, zeros = torch.ones(w.outputs), torch.zeros(w.outputs, dtype=torch.int32)
+    spatial = (list(geometry.stride), [0, 0], list(geometry.dilation), geometry.groups)
     sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
-        x, 1.0, ZERO_POINT, packed, scales, zeros, None, *spatial,
+        x, 1.0, ZERO_POINT, w.weights, scales, zeros, None, *spatial,
         1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
     return sums.to(torch.int32)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[..., Any]:
+    from .int8_kernel import expand_planes
+
+    return expand_planes
 
 
 @lru_cache(maxsize=1)
@@ -189,7 +268,7 @@ def int8_units_are_exact() -> bool:
     x = torch.full((2, 32, 6, 6), 255, dtype=torch.uint8)
     x[1] = torch.randint(0, 256, (32, 6, 6), generator=generator).to(torch.uint8)
     try:
-        result = _convolution(x, w, ConvGeometry())
+        result = _convolution(x, _pack(w, ConvGeometry(), x.shape), ConvGeometry())
     except (AttributeError, RuntimeError):
         return False
     exact = torch.nn.functional.conv2d(x.double() - ZERO_POINT, w.double())

@@ -8,7 +8,6 @@ threads.
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from importlib.util import find_spec
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from .backend import Problem
+from .backend import Problem, is_installed
 
 __all__ = ["Rows"]
 
@@ -28,7 +27,7 @@ class Rows:
     def refusal(self, problem: Problem) -> str | None:
         if problem.x.device.type != "cpu":
             return f"on a CPU, not on {problem.x.device.type}"
-        if find_spec("numba") is None:
+        if not is_installed("numba"):
             return "where numba is installed, not here"
         return None
 

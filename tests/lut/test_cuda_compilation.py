@@ -115,7 +115,7 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
 
 def test_accesses_are_vectors(launches: dict[str, str]) -> None:
     """16 bytes at a time where channels allow: what decides the time of these kernels."""
-    _launched([EXACT], "wide", launches)
+    _launched([EXACT], "pointwise", launches)
     _launched([truncated(5)], "dense_aligned", launches)
     _launched([random_table(200)], "dense_aligned", launches)
     for name in ("prepare_weights", "expand_activations", "through_quantiser", "row_convolution"):
