@@ -41,7 +41,7 @@ class Tables:
         parts = [f"{lut.digest} {lut.a_signed:d} {lut.b_signed:d}" for lut in self.luts]
         return hashlib.sha256("\n".join([*parts, self.gradient]).encode()).hexdigest()
 
-    @property
+    @cached_property
     def product_bound(self) -> int:
         """No partial sum of one product of any candidate exceeds it."""
         assert self.basis is not None
