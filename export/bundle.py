@@ -164,6 +164,7 @@ def _layer(bundle: Bundle, node: Convolution) -> dict[str, Any]:
         "output_size": list(node.output_size),
         "strides": list(geometry.stride),
         "padding": list(geometry.padding),
+        "zero_point": node.zero_point,
         "dilations": list(geometry.dilation),
         "group": geometry.groups,
         "macs": node.macs,

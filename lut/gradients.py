@@ -8,7 +8,7 @@ backward passes are ordinary convolutions, too:
 emulators of the TFApprox kind do). ``difference``: central differences of the table, smoothed over
 a window of operands (after Meng et al., DATE 2025); as costly as the table's rank. ``fitted``: for
 each b the slope of the least-squares line through f(·, b), for each a that through f(a, ·), over
-uniform operands in the quantiser's range: the best linear model of the table, at the cost of
+uniform operands in the quantiser's range: the best linear model of the table, of one plane like
 ``straight_through``.
 """
 
