@@ -31,7 +31,7 @@ ZERO_POINT = 128
 LIMIT = 127
 RANK_LIMIT = 64
 PLANE_LIMIT = 96
-PACKED_BYTES = 1 << 26
+PACKED_BYTES, PACKED_COUNT = 1 << 20, 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,17 +219,14 @@ def _packed(problem: Problem, w: Tensor, planes: BytePlanes, x: Tensor) -> Packe
     w = w.contiguous()
     content = hashlib.blake2b(w.numpy().tobytes(), digest_size=16).digest()
     key = (content, w.shape, problem.lut.digest, problem.geometry, x.shape)
-    if key not in _PACKED:
-        kernels = _weight_planes(problem, w, planes)
-        _PACKED[key] = _pack(kernels, problem.geometry, x.shape)
-        while len(_PACKED) > 1 and _packed_bytes() > PACKED_BYTES:
+    packed = _PACKED.pop(key, None)
+    if packed is None:
+        packed = _pack(_weight_planes(problem, w, planes), problem.geometry, x.shape)
+    if packed.weights.numel() <= PACKED_BYTES:
+        _PACKED[key] = packed
+        if len(_PACKED) > PACKED_COUNT:
             _PACKED.popitem(last=False)
-    _PACKED.move_to_end(key)
-    return _PACKED[key]
-
-
-def _packed_bytes() -> int:
-    return sum(packed.weights.numel() for packed in _PACKED.values())
+    return packed
 
 
 def _pack(w: Tensor, geometry: ConvGeometry, shape: torch.Size) -> Packed:
