@@ -408,6 +408,7 @@ def _guard() -> Iterator[_Interrupted]:
         yield interrupted
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
+        _forget_interruption()
         typer.echo(f"interrupted; {interrupted.advice}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
@@ -451,6 +452,13 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Interrupt, and again a moment later: Python drops what is raised in a destructor."""
     signal.setitimer(signal.ITIMER_REAL, REPEAT_S)
     raise KeyboardInterrupt
+
+
+def _forget_interruption() -> None:
+    """Keep the exit code ours. Where ``exec`` of a text was interrupted (as importing a module with
+    dataclasses runs it), ``python -m`` ends by SIGINT though it was caught, until another one ran.
+    """
+    exec("")
 
 
 def _system_message(error: OSError, folder: Path | None) -> str:

@@ -281,7 +281,7 @@ WAITING = """
 import sys, time, types
 def run(folder, progress):
     print("waiting", flush=True)
-    time.sleep(60)
+    exec("time.sleep(60)", {"time": time})  # after which Python itself would end by the signal
 module = types.ModuleType("cosearch.stages.lut")
 module.run = run
 sys.modules["cosearch.stages.lut"] = module
@@ -292,10 +292,12 @@ app()
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_signals_end_a_run_with_one_line(tmp_path: Path, number: signal.Signals) -> None:
-    arguments = [sys.executable, "-c", WAITING, "run", "--out", str(tmp_path / "run")]
+    (tmp_path / "waiting.py").write_text(WAITING)
+    arguments = [sys.executable, "-m", "waiting", "run", "--out", str(tmp_path / "run")]
     with subprocess.Popen(
         arguments,
-        cwd=ROOT,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
