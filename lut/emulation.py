@@ -15,8 +15,8 @@ from .backends import Problem, chosen_backend
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
 from .candidates import Tables
 from .geometry import ConvGeometry
-from .planes import exact_convolutions, factor_planes, weight_planes
-from .quantisation import quantise, weight_scales
+from .planes import exact_convolutions, factor_planes, padded_images, weight_planes
+from .quantisation import levels_of, quantise, weight_scales
 
 __all__ = ["Operands", "convolution", "gradients"]
 
@@ -44,7 +44,8 @@ class Operands:
 
     def x_levels(self) -> Tensor:
         """float32 integers."""
-        return quantise(self.x, self.x_scale, *self.x_range, self.zero_point if self.affine else 0)
+        zero_point = self.zero_point if self.affine else 0
+        return levels_of(self.x, self.x_scale, *self.x_range, zero_point)
 
     def w_scales(self) -> Tensor:
         """float32 (O, 1, 1, 1)."""
@@ -58,7 +59,7 @@ def convolution(operands: Operands, dtype: torch.dtype) -> tuple[Tensor, Tensor]
     if is_fused(operands.x, operands.tables, operands.mixture):
         return fused_convolution(operands, dtype)
     scales = operands.w_scales()
-    levels = quantise(operands.w, scales, *operands.w_range)
+    levels = levels_of(operands.w, scales, *operands.w_range)
     x = operands.x_levels()
     if operands.mixture is None:
         sums = _single(x, levels, operands, 0)
@@ -79,8 +80,8 @@ def convolution(operands: Operands, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 def _single(x: Tensor, levels: Tensor, operands: Operands, index: int) -> Tensor:
     """int32 sums of one table's products."""
     lut = operands.tables.luts[index]
-    rows = _padded_patterns(x, operands, lut.a_width).to(torch.uint8)
-    columns = (levels.to(torch.int32) & ((1 << lut.b_width) - 1)).to(torch.uint8)
+    rows = _padded_patterns(x, operands, lut.a_width)
+    columns = _patterns(levels, operands.w_range[0], lut.b_width)
     problem = Problem(rows, columns, lut, operands.geometry.without_padding())
     return chosen_backend(problem, None).accumulators(problem)
 
@@ -90,7 +91,7 @@ def _mixed(x: Tensor, levels: Tensor, operands: Operands) -> Tensor:
     tables, geometry = operands.tables, operands.geometry
     assert operands.mixture is not None and tables.basis is not None
     u, v = tables.u(x.device), tables.v(x.device)
-    rows = _padded_patterns(x, operands, tables.luts[0].a_width)
+    rows = _padded_patterns(x, operands, tables.luts[0].a_width).to(torch.int32)
     columns = levels.to(torch.int64) & (v.shape[1] - 1)
     planes = factor_planes(rows, u)
     kernels = weight_planes(columns, mixed_tables(operands.mixture, v))
@@ -104,14 +105,17 @@ def mixed_tables(mixture: Tensor, tables: Tensor) -> Tensor:
 
 
 def _padded_patterns(x: Tensor, operands: Operands, width: int) -> Tensor:
-    """Bit patterns of integer levels, int64 (N, C, Hp, Wp), padded with the zero point's."""
-    height, left = operands.geometry.padding
-    border = (left, left, height, height)
+    """Bit patterns of integer levels, uint8 (N, C, Hp, Wp), padded with the zero point's."""
+    zero: int | Tensor = 0
     if operands.affine:
-        levels = functional.pad(x - operands.zero_point, border) + operands.zero_point
-    else:
-        levels = functional.pad(x, border)
-    return levels.to(torch.int64) & ((1 << width) - 1)
+        zero = operands.zero_point.to(torch.int32) & ((1 << width) - 1)
+    return padded_images(_patterns(x, operands.x_range[0], width), operands.geometry.padding, zero)
+
+
+def _patterns(levels: Tensor, low: int, width: int) -> Tensor:
+    """uint8 bit patterns of integer levels, the least possible of which is `low`."""
+    patterns = levels.to(torch.int8).view(torch.uint8) if low < 0 else levels.to(torch.uint8)
+    return patterns if width == 8 else patterns & ((1 << width) - 1)
 
 
 def _blocked_convolution(
@@ -257,7 +261,7 @@ def _level_gradients(
     geometry = operands.geometry
     settings = _backward_settings(geometry.without_padding())
     luts = operands.tables.luts
-    rows = _padded_patterns(x_levels, operands, luts[0].a_width)
+    rows = _padded_patterns(x_levels, operands, luts[0].a_width).to(torch.int32)
     columns = w_levels.to(torch.int64) & (len(x_v) - 1)
     through_x, _, _ = torch.ops.aten.convolution_backward(
         gradient, factor_planes(rows, x_u), weight_planes(columns, x_v), *settings,
@@ -291,12 +295,13 @@ def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
     tables, geometry = operands.tables, operands.geometry
     dtype = gradient.dtype
     scales = operands.w_scales()
-    levels = quantise(operands.w.detach(), scales, *operands.w_range)
+    levels = levels_of(operands.w, scales, *operands.w_range)
     scaled = gradient * (operands.x_scale * scales.view(1, -1, 1, 1)).to(dtype)
     if tables.basis is None or not tables.exact_channels(levels[0, 0].numel()):
         return _mixture_gradient_by_table(scaled.float(), levels, operands)
     u, v = tables.u(gradient.device), tables.v(gradient.device)
-    rows = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
+    patterns = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
+    rows = patterns.to(torch.int32)
     columns = levels.to(torch.int64) & (v.shape[1] - 1)
     shape = scaled.new_empty(weight_planes(columns, v[0]).shape)
     settings = _backward_settings(geometry.without_padding())

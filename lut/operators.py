@@ -16,7 +16,6 @@ from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from hw.errors import InputError
 
@@ -25,6 +24,7 @@ from .backends.cuda_emulation import observed_scale
 from .candidates import tables_of
 from .emulation import Operands, Wanted, convolution, gradients
 from .geometry import ConvGeometry
+from .planes import padded_images
 from .products import MatrixOperands, product_gradients, sums_of_products, table_product
 from .table import LUT
 
@@ -82,12 +82,9 @@ def _accumulators(
 ) -> Tensor:
     lut = _table(table)
     geometry = _geometry(stride, padding, dilation, groups)
-    height, width = geometry.padding
-    border = (width, width, height, height)
-    padded = functional.pad(x, border, value=x_zero_point) if any(border) else x
-    problem = Problem(
-        _patterns(padded, lut.a_width), _patterns(w, lut.b_width), lut, geometry.without_padding()
-    )
+    zero = x_zero_point & ((1 << lut.a_width) - 1)
+    rows = padded_images(_patterns(x, lut.a_width), geometry.padding, zero)
+    problem = Problem(rows, _patterns(w, lut.b_width), lut, geometry.without_padding())
     sums = chosen_backend(problem, backend or None).accumulators(problem)
     return sums.contiguous(memory_format=torch.channels_last)
 

@@ -21,6 +21,7 @@ __all__ = [
     "ActivationQuantiser",
     "Quantisation",
     "learned_scale",
+    "levels_of",
     "quantise",
     "step_size",
     "weight_scales",
@@ -62,13 +63,12 @@ class _Quantise(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, scale: Tensor, low: int, high: int, zero_point: int | Tensor
     ) -> Tensor:
-        levels = (x / scale).round_()
-        if isinstance(zero_point, Tensor) or zero_point:
-            levels += zero_point
+        rounded = _rounded(x, scale, zero_point)
+        levels = rounded.clamp(low, high)
         if any(ctx.needs_input_grad):
-            inside = (levels >= low) & (levels <= high)
+            inside = levels == rounded
             ctx.save_for_backward(inside, scale, x if ctx.needs_input_grad[1] else None)
-        return levels.clamp_(low, high)
+        return levels
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
@@ -86,6 +86,18 @@ def quantise(x: Tensor, scale: Tensor, low: int, high: int, zero_point: int | Te
     """
     result: Tensor = _Quantise.apply(x.float(), scale.float(), low, high, zero_point)
     return result
+
+
+def levels_of(
+    x: Tensor, scale: Tensor, low: int, high: int, zero_point: int | Tensor = 0
+) -> Tensor:
+    """:func:`quantise` without gradients."""
+    return _rounded(x.float(), scale.float(), zero_point).clamp_(low, high)
+
+
+def _rounded(x: Tensor, scale: Tensor, zero_point: int | Tensor) -> Tensor:
+    levels = (x / scale).round_()
+    return levels.add_(zero_point) if isinstance(zero_point, Tensor) or zero_point else levels
 
 
 def weight_scales(weight: Tensor, high: int) -> Tensor:

@@ -4,6 +4,9 @@ Alphas and betas follow the gradient of the objective on the validation batch at
 are; then the weights follow that of the cross-entropy on the training batch.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 from torch.nn import Parameter, functional
@@ -30,19 +33,33 @@ class Darts:
         *,
         warming_up: bool,
     ) -> StepResult:
-        logits = supernet(validation.images)
-        objective_value = objective(supernet, logits, validation.labels)
-        if not warming_up:
-            _move(supernet.architecture_parameters(), objective_value, optimisers.architecture)
-        train_logits = supernet(train.images)
-        loss = functional.cross_entropy(train_logits, train.labels)
-        _move(supernet.weight_parameters(), loss, optimisers.weights, optimisers.gradient_clip)
+        with _frozen(supernet.weight_parameters()), torch.set_grad_enabled(not warming_up):
+            logits = supernet(validation.images)
+            objective_value = objective(supernet, logits, validation.labels)
+            if not warming_up:
+                _move(supernet.architecture_parameters(), objective_value, optimisers.architecture)
+        with _frozen(supernet.architecture_parameters()):
+            train_logits = supernet(train.images)
+            loss = functional.cross_entropy(train_logits, train.labels)
+            _move(supernet.weight_parameters(), loss, optimisers.weights, optimisers.gradient_clip)
         return StepResult(
             float(loss.detach()),
             train_logits.detach(),
             float(objective_value.detach()),
             logits.detach(),
         )
+
+
+@contextlib.contextmanager
+def _frozen(parameters: list[Parameter]) -> Iterator[None]:
+    """Without gradients for `parameters`: layers do not compute those that nobody takes."""
+    for parameter in parameters:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in parameters:
+            parameter.requires_grad_(True)
 
 
 def _move(

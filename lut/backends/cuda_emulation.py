@@ -226,12 +226,16 @@ def _through_quantiser(
     operands: "Operands", gradient: Tensor | None, dtype: torch.dtype | None
 ) -> tuple[Tensor | None, Tensor | None]:
     low, high = operands.x_range
-    zero = operands.zero_point if operands.affine else 0
-    levels = torch.round(operands.x.float() / operands.x_scale) + zero
-    passed = None if gradient is None else gradient * ((levels >= low) & (levels <= high))
+    rounded = torch.div(operands.x.float(), operands.x_scale).round_()
+    if operands.affine:
+        rounded += operands.zero_point
+    levels = rounded.clamp(low, high)
+    passed = None if gradient is None else gradient * (levels == rounded)
     if dtype is None:
         return None, passed
-    return ((levels.clamp_(low, high) - zero) * operands.x_scale).to(dtype), passed
+    if operands.affine:
+        levels -= operands.zero_point
+    return levels.mul_(operands.x_scale).to(dtype), passed
 
 
 def observed_scale(

@@ -24,6 +24,7 @@ from ..geometry import ConvGeometry
 from ..planes import FP32_EXACT
 from ..table import LUT
 from .backend import Problem, is_installed
+from .threads import in_threads
 
 __all__ = ["Int8", "int8_units_are_exact"]
 
@@ -32,6 +33,7 @@ LIMIT = 127
 RANK_LIMIT = 64
 PLANE_LIMIT = 96
 PACKED_BYTES, PACKED_COUNT = 1 << 20, 64
+BYTES_A_THREAD = 1 << 17
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,9 +154,14 @@ def _activation_planes(problem: Problem, planes: BytePlanes) -> Tensor:
     result = np.empty((len(rows), channels // groups * count), np.uint8)
     wide = count // 4 if result.shape[1] % 4 == 0 else 0
     words = np.ascontiguousarray(u.numpy()[:, : 4 * wide]).view(np.int32).T
-    rest = np.ascontiguousarray(u.numpy()[:, 4 * wide :].T)
+    tables = np.ascontiguousarray(words), np.ascontiguousarray(u.numpy()[:, 4 * wide :].T)
     by_word = result.view(np.int32) if wide else np.empty((len(rows), 0), np.int32)
-    _compiled()(rows, np.ascontiguousarray(words), rest, by_word, result)
+    expand = _compiled()
+
+    def work(low: int, high: int) -> None:
+        expand(rows[low:high], *tables, by_word[low:high], result[low:high])
+
+    in_threads(work, len(rows), max(1, BYTES_A_THREAD // result.shape[1]))
     full = torch.from_numpy(result).view(batch, height, width, channels * count)
     return full.permute(0, 3, 1, 2)
 
@@ -246,7 +253,8 @@ def _convolution(x: Tensor, w: Packed, geometry: ConvGeometry) -> Tensor:
         x, 1.0, ZERO_POINT, w.weights, scales, zeros, None, *spatial,
         1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
-    return sums.to(torch.int32)
+    integers = sums.view(torch.int32)
+    return integers.copy_(sums)  # in place: element by element, each as wide as before
 
 
 @lru_cache(maxsize=1)

@@ -6,9 +6,7 @@ threads.
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,8 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .backend import Problem, is_installed
+from .threads import in_threads
 
 __all__ = ["Rows"]
+
+POSITIONS_A_THREAD = 512
 
 
 class Rows:
@@ -46,9 +47,26 @@ class Rows:
         for group in range(groups):
             weights = np.ascontiguousarray(kernels[group].T)
             offsets = _offsets(problem, images.shape) + group * per_group
-            _in_threads(images.ravel(), bases, offsets, problem.lut.table, weights, sums[group])
+            _add_rows(images.ravel(), bases, offsets, problem.lut.table, weights, sums[group])
         result = torch.from_numpy(sums).view(groups, batch, height, width, outputs // groups)
         return result.permute(1, 0, 4, 2, 3).reshape(batch, outputs, height, width)
+
+
+def _add_rows(
+    images: NDArray[np.uint8],
+    bases: NDArray[np.int64],
+    offsets: NDArray[np.int64],
+    table: NDArray[np.int32],
+    weights: NDArray[np.uint8],
+    sums: NDArray[np.int32],
+) -> None:
+    """Add all rows, the positions divided evenly among threads."""
+    add = _compiled()
+
+    def work(low: int, high: int) -> None:
+        add(images, bases[low:high], offsets, table, weights, sums[low:high])
+
+    in_threads(work, len(bases), POSITIONS_A_THREAD)
 
 
 def _bases(problem: Problem, shape: tuple[int, ...]) -> NDArray[np.int64]:
@@ -69,29 +87,6 @@ def _offsets(problem: Problem, shape: tuple[int, ...]) -> NDArray[np.int64]:
     c, p, q = np.ogrid[:per_group, :kernel_height, :kernel_width]
     flat = (p * vertical * width + q * horizontal) * channels + c
     return flat.reshape(-1).astype(np.int64)
-
-
-def _in_threads(
-    images: NDArray[np.uint8],
-    bases: NDArray[np.int64],
-    offsets: NDArray[np.int64],
-    table: NDArray[np.int32],
-    weights: NDArray[np.uint8],
-    sums: NDArray[np.int32],
-) -> None:
-    """Add all rows, the positions divided evenly among torch's threads."""
-    add, threads = _compiled(), torch.get_num_threads()
-    if threads == 1 or len(bases) < 1024:
-        add(images, bases, offsets, table, weights, sums)
-        return
-    cuts = np.linspace(0, len(bases), threads + 1).astype(int)
-    with ThreadPoolExecutor(threads) as pool:
-        jobs = [
-            pool.submit(add, images, bases[low:high], offsets, table, weights, sums[low:high])
-            for low, high in pairwise(cuts)
-        ]
-        for job in jobs:
-            job.result()
 
 
 @lru_cache(maxsize=1)
