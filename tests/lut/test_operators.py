@@ -360,11 +360,19 @@ def _process(rank: int, folder: str) -> None:
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2
     )
     try:
-        network = DistributedDataParallel(_small())
-        gradients = _gradients(network, _images(8)[4 * rank : 4 * rank + 4])
-        torch.save(gradients, Path(folder) / f"{rank}.pt")
+        torch.save(_own_gradients(rank), Path(folder) / f"{rank}.pt")
+        distributed.barrier()
     finally:
         distributed.destroy_process_group()
+
+
+def _own_gradients(rank: int) -> list[Tensor]:
+    """Of this process's half of the batch, averaged with the other's.
+
+    The wrapper is gone when this returns: freed after the process group it can wait for ever.
+    """
+    network = DistributedDataParallel(_small())
+    return _gradients(network, _images(8)[4 * rank : 4 * rank + 4])
 
 
 @pytest.mark.skipif(not distributed.is_gloo_available(), reason="torch was built without gloo")
