@@ -1,6 +1,8 @@
-"""Verilog of the multipliers that a network uses, and the table that a file of it stands for."""
+"""The Verilog files of a multiplier that a network uses, and the table that a file stands for."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,15 +10,34 @@ from numpy.typing import NDArray
 from hw.errors import InputError
 from lut import LUT, LibraryEntry
 
-__all__ = ["multiplier_verilog", "verilog_table"]
+from .names import ModuleNames, source_path
+from .pipelined import MAX_STAGES, pipelined_verilog
+from .structural import structural_verilog
+
+if TYPE_CHECKING:
+    from hw import Multiplier
+
+__all__ = ["multiplier_files", "multiplier_verilog", "verilog_table"]
 
 
 def multiplier_verilog(entry: LibraryEntry) -> str:
-    """Structural Verilog-2001 of the multiplier; module name = multiplier name, ports a, b, p.
+    """Structural Verilog-2001 of the multiplier; ports a, b, p; module names as `ModuleNames`.
 
     Raises InputError when the circuit of that name has another table than `entry`.
     """
-    from hw import build_multiplier, verilog
+    module = ModuleNames(entry.name).structural
+    return structural_verilog(_circuit(entry).netlist, module, _header(entry))
+
+
+def verilog_table(path: Path, lut: LUT) -> NDArray[np.int32]:
+    """The table of the module that `path` is named after, read by Yosys, every operand pair."""
+    from hw import read_verilog, truth_table
+
+    return truth_table(read_verilog(path, path.stem), signed=lut.a_signed)
+
+
+def _circuit(entry: LibraryEntry) -> "Multiplier":
+    from hw import build_multiplier
 
     multiplier = (
         build_multiplier(entry.name)
@@ -28,16 +49,7 @@ def multiplier_verilog(entry: LibraryEntry) -> str:
             f"multiplier {entry.name!r} must have the table of digest {entry.digest}, "
             "the circuit of that name has another"
         )
-    return verilog(multiplier.netlist, module=entry.name, header=_header(entry))
-
-
-def verilog_table(path: Path, lut: LUT) -> NDArray[np.int32]:
-    """The table of the module in `path` that is named `lut.name`, read by Yosys, every operand
-    pair.
-    """
-    from hw import read_verilog, truth_table
-
-    return truth_table(read_verilog(path, lut.name), signed=lut.a_signed)
+    return multiplier
 
 
 def _header(entry: LibraryEntry) -> str:
