@@ -1,6 +1,6 @@
 """The Verilog files of a multiplier that a network uses, and the table that a file stands for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,14 +10,62 @@ from numpy.typing import NDArray
 from hw.errors import InputError
 from lut import LUT, LibraryEntry
 
+from .behavioural import behavioural_verilog
+from .benches import bench_files, cocotb_files
+from .converters import converted_verilog
 from .names import ModuleNames, source_path
 from .pipelined import MAX_STAGES, pipelined_verilog
 from .structural import structural_verilog
 
 if TYPE_CHECKING:
-    from hw import Multiplier
+    from hw.multipliers import Multiplier
 
-__all__ = ["multiplier_files", "multiplier_verilog", "verilog_table"]
+__all__ = ["multiplier_files", "multiplier_verilog", "multipliers_rtl", "verilog_table"]
+
+
+def multipliers_rtl(entries: Sequence[LibraryEntry]) -> Mapping[str, str]:
+    """Sources and benches of all the multipliers, text by path under ``rtl/``."""
+    found: dict[str, str] = {}
+    for entry in entries:
+        found |= {**multiplier_files(entry), **bench_files(entry.lut)}
+    return {**found, **cocotb_files([entry.lut for entry in entries])}
+
+
+def multiplier_files(entry: LibraryEntry) -> Mapping[str, str]:
+    """The multiplier in every form of it (`ModuleNames`), text by path under ``rtl/``.
+
+    Raises InputError when the circuit of that name has another table than `entry`.
+    """
+    multiplier, header, lut = _circuit(entry), _header(entry), entry.lut
+    names = ModuleNames(entry.name)
+    converted = names.converted(lut.a_signed)
+    netlist = multiplier.netlist
+    modules = {
+        names.structural: structural_verilog(netlist, names.structural, header),
+        names.behavioural: behavioural_verilog(
+            multiplier, lut.table, names.behavioural, f"{header}\n{_BEHAVIOURAL}"
+        ),
+        names.pipelined: pipelined_verilog(netlist, names.pipelined, f"{header}\n{_PIPELINED}"),
+        converted: converted_verilog(
+            lut, names.structural, converted, f"{header}\n{_CONVERTED[lut.a_signed]}"
+        ),
+    }
+    return {source_path(module): text for module, text in modules.items()}
+
+
+_BEHAVIOURAL = "\nBehavioural: the same products as the gates, as a formula of the family."
+_PIPELINED = f"""
+Pipelined: p comes STAGES rising edges of clk after a and b (0 to {MAX_STAGES}; 0: combinational).
+One pair of operands a clock. The last registers are at p, those before at about equal delays."""
+_CONVERTED: Mapping[bool, str] = {
+    False: """
+For two's complement operands: magnitudes are multiplied, the sign is put back; a zero operand
+gives zero. Figures are those of the multiplier inside.""",
+    True: """
+For unsigned operands of one bit less each; p is two's complement as the multiplier's own.
+Figures are those of the multiplier inside.""",
+}
+"""What is said of the multiplier for the other operands, by whether it is signed itself."""
 
 
 def multiplier_verilog(entry: LibraryEntry) -> str:

@@ -43,6 +43,10 @@ class ModuleNames:
         """The multiplier, itself ``signed`` or not, for operands of the other kind."""
         return f"{self.structural}_{'unsigned' if signed else 'signed'}"
 
+    def all(self, signed: bool) -> tuple[str, ...]:
+        """Every module of the multiplier, itself ``signed`` or not."""
+        return self.structural, self.behavioural, self.pipelined, self.converted(signed)
+
 
 def source_path(module: str) -> str:
     """Where a module lies, under ``rtl/``."""

@@ -67,9 +67,7 @@ def live(netlist: Netlist) -> Netlist:
     gates = tuple(reversed(kept))
     driven = {net for gate in gates for net in gate.outputs}
     names = {net: name for net, name in netlist.net_names.items() if net in driven}
-    inputs = tuple(
-        Port(name, port.nets) for name, port in zip("ab", netlist.inputs, strict=True)
-    )
+    inputs = tuple(Port(name, port.nets) for name, port in zip("ab", netlist.inputs, strict=True))
     return Netlist(netlist.name, inputs, (Port("p", netlist.outputs[0].nets),), gates, names)
 
 
@@ -87,9 +85,7 @@ def grouped(gates: Sequence[Gate], references: Mapping[int, str]) -> list[Group]
         return min(depths[gate.outputs[0]] for gate in found[stem]), stem
 
     return [
-        Group(
-            stem, tuple(sorted(found[stem], key=lambda g: _parts(references[g.outputs[0]])[1]))
-        )
+        Group(stem, tuple(sorted(found[stem], key=lambda g: _parts(references[g.outputs[0]])[1])))
         for stem in sorted(found, key=begin)
     ]
 
@@ -160,7 +156,12 @@ def unused_inputs(netlist: Netlist) -> list[str]:
     if not left:
         return [""]
     text = f"wire unused = &{{1'b0, {', '.join(left)}}};"
-    return ["", "  // bits of the operands that the product does not depend on", *wrapped(text, "  "), ""]
+    return [
+        "",
+        "  // bits of the operands that the product does not depend on",
+        *wrapped(text, "  "),
+        "",
+    ]
 
 
 def concatenation(nets: Sequence[int], references: Mapping[int, str], indent: str) -> str:
@@ -183,5 +184,3 @@ def wrapped(text: str, indent: str) -> list[str]:
         break_long_words=False,
         break_on_hyphens=False,
     )
-
-
