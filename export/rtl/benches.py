@@ -13,7 +13,7 @@ from lut import LUT
 
 from .converters import converted_width
 from .names import ModuleNames, source_path
-from .structural import bit_range, comment
+from .structural import comment
 
 __all__ = ["BENCH_STAGES", "bench_files", "cocotb_files"]
 
@@ -105,7 +105,7 @@ def _bench(lut: LUT, names: ModuleNames) -> str:
     a, b, p = lut.a_width, lut.b_width, lut.a_width + lut.b_width
     outputs = ["structural", "behavioural", *(f"pipelined_{s}" for s in BENCH_STAGES)]
     wide = converted_width(lut)
-    pins = ", ".join(f".{name}({name})" for name in ("clk", "a", "b", *outputs, "converted"))
+    pins = ",\n    ".join(f".{name}({name})" for name in ("clk", "a", "b", *outputs, "converted"))
     last = (1 << p) - 1
     return f"""\
 // All {last + 1} operand pairs of {lut.name}, in every form of it, against its table.
@@ -115,8 +115,8 @@ module {names.structural}_tb;
   parameter TABLE = "{table_path(names)}";
 
   reg clk;
-  reg {bit_range(a)}a;
-  reg {bit_range(b)}b;
+  reg [{a - 1}:0] a;
+  reg [{b - 1}:0] b;
   wire [{p - 1}:0] {", ".join(outputs)};
   wire [{wide - 1}:0] converted;
   reg [{p - 1}:0] products [0:{last}];
@@ -126,7 +126,7 @@ module {names.structural}_tb;
     {pins}
   );
 
-{_converted(lut, wide)}
+{_converted(lut, wide)}\
   // count a product that is not the one of the pair
   task check;
     input [{max(p, wide) - 1}:0] product, expected;
@@ -147,7 +147,7 @@ module {names.structural}_tb;
       #1;
       check({_wide("structural", p, wide)}, {_wide("products[{a, b}]", p, wide)}, 0, step);
       check({_wide("behavioural", p, wide)}, {_wide("products[{a, b}]", p, wide)}, 1, step);
-      check({_wide("converted", wide, p)}, {_wide("converted_product(a, b)", wide, p)}, 2, step);
+      check({_wide("converted", wide, p)}, {_wide(_converted_product(lut), wide, p)}, 2, step);
       check({_wide("pipelined_0", p, wide)}, {_wide("products[{a, b}]", p, wide)}, 10, step);
       clk = 1'b1;
       #1;
@@ -184,24 +184,29 @@ def _pipeline_checks(p: int, wide: int, last: int) -> str:
     return "\n".join(lines)
 
 
+def _converted_product(lut: LUT) -> str:
+    """What the multiplier for operands of the other kind must give."""
+    if not lut.a_signed:
+        return "converted_product(a, b)"
+    return f"products[{{1'b0, {_low('a', lut.a_width)}, 1'b0, {_low('b', lut.b_width)}}}]"
+
+
 def _converted(lut: LUT, wide: int) -> str:
-    """A function for the products of the multiplier for operands of the other kind."""
+    """The function that it takes for an unsigned multiplier."""
     a, b, p = lut.a_width, lut.b_width, lut.a_width + lut.b_width
-    head = f"""\
-  // what the multiplier for operands of the other kind must give
-  function [{wide - 1}:0] converted_product;
-    input {bit_range(a)}x;
-    input {bit_range(b)}y;
-"""
     if lut.a_signed:
-        index = f"{{1'b0, x[{a - 2}:0], 1'b0, y[{b - 2}:0]}}"
-        return f"{head}    converted_product = products[{index}];\n  endfunction\n"
+        return ""
     magnitudes = f"{{x[{a - 1}] ? -x : x, y[{b - 1}] ? -y : y}}"
     return f"""\
-{head}    begin
+  // what the multiplier for two's complement operands must give
+  function [{wide - 1}:0] converted_product;
+    input [{a - 1}:0] x;
+    input [{b - 1}:0] y;
+    begin
       converted_product = {_wide(f"products[{magnitudes}]", p, wide)};
       if (x[{a - 1}] != y[{b - 1}]) converted_product = -converted_product;
       if (x == {a}'d0 || y == {b}'d0) converted_product = {wide}'d0;
     end
   endfunction
+
 """

@@ -43,7 +43,7 @@ def multiplier_files(entry: LibraryEntry) -> Mapping[str, str]:
     modules = {
         names.structural: structural_verilog(netlist, names.structural, header),
         names.behavioural: behavioural_verilog(
-            multiplier, lut.table, names.behavioural, f"{header}\n{_BEHAVIOURAL}"
+            multiplier, lut.table, names.behavioural, f"{header}\n\nBehavioural: the same products."
         ),
         names.pipelined: pipelined_verilog(netlist, names.pipelined, f"{header}\n{_PIPELINED}"),
         converted: converted_verilog(
@@ -53,7 +53,6 @@ def multiplier_files(entry: LibraryEntry) -> Mapping[str, str]:
     return {source_path(module): text for module, text in modules.items()}
 
 
-_BEHAVIOURAL = "\nBehavioural: the same products as the gates, as a formula of the family."
 _PIPELINED = f"""
 Pipelined: p comes STAGES rising edges of clk after a and b (0 to {MAX_STAGES}; 0: combinational).
 One pair of operands a clock. The last registers are at p, those before at about equal delays."""
@@ -109,8 +108,8 @@ def _header(entry: LibraryEntry) -> str:
             "p = a x b; a is the activation, b the weight",
             f"SHA-256 of the product table: {entry.digest}",
             f"MAE {metrics.mae:.6g}, WCE {metrics.wce}, MRE {metrics.mre:.6g}, EP {metrics.ep:.6g}",
-            f"{cost.energy_fj:.1f} fJ a multiplication ({cost.activity}), {cost.delay_ps:.0f} ps, "
-            f"{cost.area_um2:.1f} um2",
-            f"on {cost.library} at {cost.clock_mhz:g} MHz",
+            f"{cost.energy_fj:.1f} fJ a multiplication, {cost.delay_ps:.0f} ps, "
+            f"{cost.area_um2:.1f} um2 on {cost.library} at {cost.clock_mhz:g} MHz",
+            f"({cost.activity})",
         ]
     )

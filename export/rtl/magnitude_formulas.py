@@ -4,7 +4,7 @@ x and y are the operands, or their absolute values where the multiplier is signe
 negated where the signs differ.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -34,63 +34,67 @@ def between_magnitudes(shape: "Shape", body: list[str]) -> list[str]:
 
 def drum(shape: "Shape", parameters: Parameters) -> list[str]:
     """The k leading bits of each operand, the lowest of them set."""
-    k, p = parameters["k"], shape.p_width - 1
-    functions = [
-        line
-        for name, width in _operands(shape)
-        for line in _function(
-            f"kept_{name}",
-            width,
-            width,
-            f"kept_{name} = value;",
+    k = parameters["k"]
+    functions = _functions(
+        shape,
+        "kept",
+        lambda name, width: [
+            f"{name} = value;",
             f"for (i = {k}; i < {width}; i = i + 1)",
-            "  if (value[i])",
-            f"    kept_{name} = (value | ({width}'d1 << (i - {k - 1})))",
-            f"      & (~{width}'d0 << (i - {k - 1}));",
-        )
-    ]
-    product = f"  wire [{p}:0] product = kept_x(x) * kept_y(y);"
+            f"  if (value[i]) {name} = (value | ({width}'d1 << (i - {k - 1})))",
+            f"    & (~{width}'d0 << (i - {k - 1}));",
+        ],
+    )
+    x, y = _names(shape, "kept")
+    product = f"  wire [{shape.p_width - 1}:0] product = {x}(x) * {y}(y);"
     return between_magnitudes(shape, [*functions, product])
 
 
 def iterative_log(shape: "Shape", parameters: Parameters) -> list[str]:
     """x·y less the product of what is left of them without their i + 1 leading ones."""
-    functions = [line for name, width in _operands(shape) for line in _rest(name, width)]
-    rests = {"x": "x", "y": "y"}
-    for _ in range(parameters["i"] + 1):
-        rests = {name: f"rest_{name}({rest})" for name, rest in rests.items()}
-    p = shape.p_width - 1
-    product = f"  wire [{p}:0] product = x * y - {rests['x']} * {rests['y']};"
-    return between_magnitudes(shape, [*functions, product])
-
-
-def _rest(name: str, width: int) -> list[str]:
-    return _function(
-        f"rest_{name}",
-        width,
-        width,
-        f"rest_{name} = {width}'d0;",
-        f"for (i = 0; i < {width}; i = i + 1)",
-        f"  if (value[i]) rest_{name} = value & ~(~{width}'d0 << i);",
+    functions = _functions(
+        shape,
+        "rest",
+        lambda name, width: [
+            f"{name} = {width}'d0;",
+            f"for (i = 0; i < {width}; i = i + 1)",
+            f"  if (value[i]) {name} = value & ~(~{width}'d0 << i);",
+        ],
     )
+    rests = ["x", "y"]
+    for _ in range(parameters["i"] + 1):
+        names = _names(shape, "rest")
+        rests = [f"{name}({rest})" for name, rest in zip(names, rests, strict=True)]
+    product = f"  wire [{shape.p_width - 1}:0] product = x * y - {rests[0]} * {rests[1]};"
+    return between_magnitudes(shape, [*functions, product])
 
 
 def mitchell(shape: "Shape", parameters: Parameters) -> list[str]:
     """2^(m+n)·(1 + f) for the fractions' sum f below one, else 2^(m+n+1)·f, rounded down."""
     fraction = max(shape.a_width, shape.b_width) - 1
     width = fraction + shape.p_width
-    functions = [line for name, bits in _operands(shape) for line in _exponent(name, bits)]
-    terms = (
-        f"({{{width - bits}'d0, {name}}} << ({fraction} - exponent_{name}({name})))"
-        for name, bits in _operands(shape)
+    functions = _functions(
+        shape,
+        "exponent",
+        lambda name, bits: [
+            f"{name} = 32'd0;",
+            f"for (i = 0; i < {bits}; i = i + 1)",
+            f"  if (value[i]) {name} = i;",
+        ],
+        result_width=32,
     )
+    names = _names(shape, "exponent")
+    terms = [
+        f"({{{width - bits}'d0, {operand}}} << ({fraction} - {name}({operand})))"
+        for name, (operand, bits) in zip(names, _operands(shape), strict=True)
+    ]
     one = f"{width}'d{1 << fraction}"
     body = [
         *functions,
         f"  // fractions and mantissa in units of 2^-{fraction}",
         f"  wire [{width - 1}:0] sum = " + "\n    + ".join(terms) + f" - {width}'d{2 << fraction};",
         f"  wire [{width - 1}:0] mantissa = sum < {one} ? sum + {one} : sum << 1;",
-        f"  wire [{width - 1}:0] power = mantissa << (exponent_x(x) + exponent_y(y));",
+        f"  wire [{width - 1}:0] power = mantissa << ({names[0]}(x) + {names[1]}(y));",
         f"  wire [{shape.p_width - 1}:0] product =",
         f"    x == {shape.a_width}'d0 || y == {shape.b_width}'d0 ? {shape.p_width}'d0"
         f" : power[{width - 1}:{fraction}];",
@@ -99,45 +103,33 @@ def mitchell(shape: "Shape", parameters: Parameters) -> list[str]:
     return between_magnitudes(shape, body)
 
 
-def _exponent(name: str, width: int) -> list[str]:
-    """The place of the leading one."""
-    return _function(
-        f"exponent_{name}",
-        32,
-        width,
-        f"exponent_{name} = 32'd0;",
-        f"for (i = 0; i < {width}; i = i + 1)",
-        f"  if (value[i]) exponent_{name} = i;",
-    )
-
-
 def roba(shape: "Shape", parameters: Parameters) -> list[str]:
-    """X·y + Y·x - X·Y with X and Y the powers of two nearest to x and y."""
+    """X·y + Y·x - X·Y with X and Y the powers of two nearest to x and y.
+
+    The larger of two equally near ones, but 2 for 3.
+    """
     p = shape.p_width
-    functions = [line for name, width in _operands(shape) for line in _nearest(name, width, p)]
+    functions = _functions(
+        shape,
+        "nearest",
+        lambda name, width: [
+            f"{name} = {p}'d0;",
+            f"for (i = 0; i < {width}; i = i + 1)",
+            f"  if (value[i]) {name} = {p}'d1 << i;",
+            f"for (i = 2; i < {width}; i = i + 1)",
+            f"  if (value >> i == {width}'d1 && value[i - 1]) {name} = {p}'d2 << i;",
+        ],
+        result_width=p,
+    )
+    x, y = _names(shape, "nearest")
     body = [
         *functions,
-        f"  wire [{p - 1}:0] x_power = nearest_x(x);",
-        f"  wire [{p - 1}:0] y_power = nearest_y(y);",
+        f"  wire [{p - 1}:0] x_power = {x}(x);",
+        f"  wire [{p - 1}:0] y_power = {y}(y);",
         f"  wire [{p - 1}:0] product = x_power * {{{p - shape.b_width}'d0, y}}",
         f"    + y_power * {{{p - shape.a_width}'d0, x}} - x_power * y_power;",
     ]
     return between_magnitudes(shape, body)
-
-
-def _nearest(name: str, width: int, p_width: int) -> list[str]:
-    """The nearest power of two; of two equally near ones the larger, but 2 for 3."""
-    return _function(
-        f"nearest_{name}",
-        p_width,
-        width,
-        f"nearest_{name} = {p_width}'d0;",
-        f"for (i = 0; i < {width}; i = i + 1)",
-        f"  if (value[i]) nearest_{name} = {p_width}'d1 << i;",
-        f"for (i = 2; i < {width}; i = i + 1)",
-        f"  if (value >> i == {width}'d1 && value[i - 1])",
-        f"    nearest_{name} = {p_width}'d2 << i;",
-    )
 
 
 def recursive(shape: "Shape", parameters: Parameters) -> list[str]:
@@ -175,15 +167,37 @@ def _operands(shape: "Shape") -> tuple[tuple[str, int], tuple[str, int]]:
     return ("x", shape.a_width), ("y", shape.b_width)
 
 
-def _function(name: str, width: int, argument_width: int, *statements: str) -> list[str]:
-    """A function of ``value`` with a loop variable ``i``."""
+def _names(shape: "Shape", name: str) -> tuple[str, str]:
+    """The functions of x and of y: one where both have the same width."""
+    if shape.a_width == shape.b_width:
+        return name, name
+    return f"{name}_x", f"{name}_y"
+
+
+def _functions(
+    shape: "Shape",
+    name: str,
+    statements: Callable[[str, int], list[str]],
+    *,
+    result_width: int | None = None,
+) -> list[str]:
+    """The functions called as `_names` says, of ``value``, with a loop variable ``i``.
+
+    ``statements`` of a function's name and its argument's width; the result is as wide if not told
+    otherwise.
+    """
+    widths = dict(zip(_names(shape, name), (shape.a_width, shape.b_width), strict=True))
     return [
-        f"  function [{width - 1}:0] {name};",
-        f"    input [{argument_width - 1}:0] value;",
-        "    integer i;",
-        "    begin",
-        *(f"      {statement}" for statement in statements),
-        "    end",
-        "  endfunction",
-        "",
+        line
+        for function, width in widths.items()
+        for line in (
+            f"  function [{(result_width or width) - 1}:0] {function};",
+            f"    input [{width - 1}:0] value;",
+            "    integer i;",
+            "    begin",
+            *(f"      {statement}" for statement in statements(function, width)),
+            "    end",
+            "  endfunction",
+            "",
+        )
     ]

