@@ -1,7 +1,7 @@
 """The bundle: one folder with everything a hardware or software team takes over, and its
 verification.
 
-``model.onnx``, ``manifest.json``, ``luts/<multiplier>.npy``, ``rtl/<multiplier>.v``,
+``model.onnx``, ``manifest.json``, ``luts/<multiplier>.npy``, ``rtl/…`` (`export.rtl`),
 ``golden/input.npy`` (uint8 images) and ``golden/logits.npy`` (float32, the model's output for
 them).
 """
@@ -23,12 +23,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hw.errors import InputError
-from hw.files import read_json, write_bytes, write_json
+from hw.files import read_json, write_bytes, write_json, write_text
 from lut import LUT, LibraryEntry
 
 from .integer import FRACTION_BITS, STATE_BITS, Convolution, IntegerNetwork, Requantise
 from .onnx_model import ModelMetadata, convolution_body, write_onnx
-from .rtl import multiplier_verilog, verilog_table
+from .rtl import ModuleNames, multipliers_rtl, source_path, verilog_table
 
 __all__ = ["Bundle", "verify", "write_bundle"]
 
@@ -127,7 +127,8 @@ def _write(bundle: Bundle, folder: Path) -> None:
     write_onnx(bundle.network, folder / "model.onnx", metadata)
     for entry in bundle.used:
         entry.lut.save(folder / "luts" / f"{entry.name}.npy")
-        write_bytes(folder / "rtl" / f"{entry.name}.v", multiplier_verilog(entry).encode())
+    for path, text in multipliers_rtl(bundle.used).items():
+        write_text(folder / "rtl" / path, text)
     _save_array(folder / "golden" / "input.npy", bundle.images.numpy())
     _save_array(folder / "golden" / "logits.npy", bundle.network(bundle.images).numpy())
     files = {
@@ -200,7 +201,7 @@ def _multiplier(entry: LibraryEntry) -> dict[str, Any]:
         "family": entry.family,
         "lut_sha256": entry.digest,
         "lut": f"luts/{entry.name}.npy",
-        "verilog": f"rtl/{entry.name}.v",
+        "verilog": f"rtl/{source_path(ModuleNames(entry.name).structural)}",
         "a_bits": lut.a_width,
         "b_bits": lut.b_width,
         "a_signed": lut.a_signed,

@@ -15,16 +15,17 @@ from .yosys_json import netlist_from_json
 if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
-TO_GATES = (
-    "proc",
-    "flatten",
-    "opt_clean",
+_TO_SMALLER = (
     "select -set bitwise t:$not t:$and %u t:$or %u t:$xor %u t:$xnor %u"
     " r:A_WIDTH=1 %i r:Y_WIDTH=1 %i r:B_WIDTH>1 %d t:$mux r:WIDTH=1 %i %u",
     "techmap * @bitwise %d",
-    "opt_clean",
 )
-"""From RTLIL to gates: what is a one-bit gate already stays as it was written."""
+TO_GATES = ("proc", "flatten", "opt_clean", *_TO_SMALLER * 3, "opt_clean")
+"""From RTLIL to gates: what is a one-bit gate already stays as it was written.
+
+Thrice, because several products in one expression become adders, these become full adders of many
+bits, and these become gates.
+"""
 
 
 def netlist_from_component(component: "Component", name: str) -> Netlist:

@@ -29,13 +29,36 @@ _EXPRESSIONS: Mapping[str, str] = {
     "ornot": "{a} | ~{b}",
     "mux": "{s} ? {b} : {a}",
 }
-_KEYWORDS = re.findall(
-    r"\w+",
-    "always and assign begin buf case default else end endcase endfunction endmodule for "
-    "function if initial inout input integer module nand negedge nor not or output "
-    "parameter posedge reg signed supply0 supply1 task time tri wand while wire wor xnor "
-    "xor ",
+_KEYWORDS = frozenset(
+    re.findall(
+        r"\w+",
+        """
+    accept_on alias always always_comb always_ff always_latch and assert assign assume automatic
+    before begin bind bins binsof bit break buf bufif0 bufif1 byte case casex casez cell chandle
+    checker class clocking cmos config const constraint context continue cover covergroup coverpoint
+    cross deassign default defparam design disable dist do edge else end endcase endchecker endclass
+    endclocking endconfig endfunction endgenerate endgroup endinterface endmodule endpackage
+    endprimitive endprogram endproperty endsequence endspecify endtable endtask enum event
+    eventually expect export extends extern final first_match for force foreach forever fork
+    forkjoin function generate genvar global highz0 highz1 if iff ifnone ignore_bins illegal_bins
+    implements implies import incdir include initial inout input inside instance int integer
+    interconnect interface intersect join join_any join_none large let liblist library local
+    localparam logic longint macromodule matches medium modport module nand negedge nettype new
+    nexttime nmos nor noshowcancelled not notif0 notif1 null or output package packed parameter pmos
+    posedge primitive priority program property protected pull0 pull1 pulldown pullup
+    pulsestyle_ondetect pulsestyle_onevent pure rand randc randcase randsequence rcmos real realtime
+    ref reg reject_on release repeat restrict return rnmos rpmos rtran rtranif0 rtranif1 s_always
+    s_eventually s_nexttime s_until s_until_with scalared sequence shortint shortreal showcancelled
+    signed small soft solve specify specparam static string strong strong0 strong1 struct super
+    supply0 supply1 sync_accept_on sync_reject_on table tagged task this throughout time
+    timeprecision timeunit tran tranif0 tranif1 tri tri0 tri1 triand trior trireg type typedef union
+    unique unique0 unsigned until until_with untyped use uwire var vectored virtual void wait
+    wait_order wand weak weak0 weak1 while wildcard wire with within wor xnor xor
+    """,
+    )
 )
+"""The reserved words of Verilog-2001 and of SystemVerilog (IEEE 1800-2017, annex B), which some
+tools read every file as."""
 
 
 def verilog(netlist: Netlist, module: str | None = None, header: str = "") -> str:
@@ -44,7 +67,7 @@ def verilog(netlist: Netlist, module: str | None = None, header: str = "") -> st
     Generic gates become continuous assignments, library cells become instances.
     """
     name = _identifier(module or netlist.name)
-    references = _references(netlist)
+    references = net_references(netlist)
     ports = ", ".join(port.name for port in (*netlist.inputs, *netlist.outputs))
     wires = [references[net] for gate in netlist.gates for net in gate.outputs]
     lines = [
@@ -113,17 +136,26 @@ def _function(inputs: tuple[str, ...], table: int) -> str:
     return " | ".join(terms) or "1'b0"
 
 
-def _references(netlist: Netlist) -> dict[int, str]:
-    """How each net is written: a constant, a bit of an input port, or a wire of its own."""
+def net_references(netlist: Netlist, reserved: Iterable[str] = ()) -> dict[int, str]:
+    """How each net is written: a constant, a bit of an input port, or a wire of its own.
+
+    No wire is called like a port, like another wire, or by one of the ``reserved`` names.
+    """
     references = {FALSE: "1'b0", TRUE: "1'b1"}
     for port in netlist.inputs:
         for bit, net in enumerate(port.nets):
             references[net] = port.name if port.width == 1 else f"{port.name}[{bit}]"
-    taken = {port.name for port in (*netlist.inputs, *netlist.outputs)}
+    taken = {*reserved, *(port.name for port in (*netlist.inputs, *netlist.outputs))}
     for gate in netlist.gates:
         for net in gate.outputs:
             references[net] = _unused(_identifier(netlist.net_names.get(net, f"n{net}")), taken)
     return references
+
+
+def gate_expression(gate: Gate, references: Mapping[int, str]) -> str:
+    """What a generic gate assigns to its output, in Verilog."""
+    pins = zip(GATE_KINDS[gate.kind].inputs, gate.inputs, strict=True)
+    return _EXPRESSIONS[gate.kind].format(**{pin: references[net] for pin, net in pins})
 
 
 def _identifier(name: str) -> str:
@@ -152,10 +184,9 @@ def _bundle(port: Port, references: Mapping[int, str]) -> str:
 
 def _gate(netlist: Netlist, index: int, gate: Gate, references: Mapping[int, str]) -> str:
     kind = netlist.kinds[gate.kind]
-    inputs = dict(zip(kind.inputs, (references[net] for net in gate.inputs), strict=True))
     if GATE_KINDS.get(gate.kind) == kind:
-        expression = _EXPRESSIONS[gate.kind].format(**inputs)
-        return f"  assign {references[gate.outputs[0]]} = {expression};"
+        return f"  assign {references[gate.outputs[0]]} = {gate_expression(gate, references)};"
+    inputs = dict(zip(kind.inputs, (references[net] for net in gate.inputs), strict=True))
     outputs = dict(zip(kind.outputs, (references[net] for net in gate.outputs), strict=True))
     return f"  {kind.name} cell_{index} ({_connections({**inputs, **outputs}.items())});"
 
