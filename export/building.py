@@ -136,16 +136,18 @@ class Builder:
         ratio, constant = torch.broadcast_tensors(
             value.scale / scale, value.offset / scale + zero_point
         )
-        shift = _shift(ratio, constant)
+        shift = _shift(ratio, constant, max(-low, high))
         multiplier = torch.round(ratio * 2.0**shift).to(torch.int64)
         offset = torch.round((constant + 0.5) * 2.0**shift).to(torch.int64)
         node = Requantise(name, (value.node,), multiplier, offset, shift, low, high, value.trailing)
         return self.append(node)
 
 
-def _shift(ratio: Tensor, constant: Tensor) -> int:
-    """The shift that gives the largest multiplier its bits; offsets stay below 2**OFFSET_BITS."""
-    shift = MULTIPLIER_BITS - _exponent(ratio)
+def _shift(ratio: Tensor, constant: Tensor, limit: int) -> int:
+    """The shift that gives the largest multiplier its bits; offsets stay below 2**OFFSET_BITS, and
+    limits, shifted, below 2**(OFFSET_BITS + 1).
+    """
+    shift = min(MULTIPLIER_BITS - _exponent(ratio), OFFSET_BITS + 1 - limit.bit_length())
     return max(1, min(shift, OFFSET_BITS - 1 - _exponent(constant.abs() + 1)))
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hw.errors import InputError
 from lut import LUT, ConvGeometry, approx_conv2d
 
 from .node import FRACTION_BITS, STATE_BITS, STATE_RANGE, Node
@@ -56,6 +57,19 @@ class Requantise(Node):
     low: int
     high: int
     trailing: int = 2
+
+    def __post_init__(self) -> None:
+        """float64 is exact where every term stays below 2**51, inputs being below 2**31."""
+        largest = max(
+            int(self.multiplier.abs().max()) << 31,
+            int(self.offset.abs().max()),
+            max(-self.low, self.high) << self.shift,
+        )
+        if largest > 1 << 51:
+            raise InputError(
+                f"multiplier · 2**31, offset and limits of {self.name!r}, shifted by {self.shift}, "
+                "must be at most 2**51 to be exact in float64"
+            )
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -21,7 +21,7 @@ from . import integer, onnx_nodes, onnx_products, products, tokens
 from .integer import FRACTION_BITS, IntegerNetwork, Node
 from .integerise import integerise
 from .onnx_functions import DOMAIN, OPSET, product_functions
-from .onnx_token_functions import token_functions
+from .onnx_number_functions import number_functions
 from .onnx_writer import ModelMetadata, Writer
 
 __all__ = ["ModelMetadata", "onnx_model", "write_onnx"]
@@ -82,7 +82,7 @@ def onnx_model(network: IntegerNetwork, metadata: ModelMetadata) -> ModelProto:
 def _functions(writer: Writer) -> list[FunctionProto]:
     """Those that nodes call, in a fixed order."""
     called = {node.op_type for node in writer.nodes if node.domain == DOMAIN}
-    known = product_functions() | token_functions()
+    known = product_functions() | number_functions()
     return [function for name, function in known.items() if name in called]
 
 

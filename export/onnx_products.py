@@ -9,6 +9,7 @@ from lut import LUT
 
 from .integer import Convolution, Layer, Linear, MatrixProduct
 from .onnx_bodies import ProductBody, product_body
+from .onnx_functions import PLANE_GROUPS
 from .onnx_writer import Writer
 from .products import WithoutZeroPoints
 
@@ -25,6 +26,8 @@ def convolution(writer: Writer, node: Convolution) -> int:
         *_factors(writer, node.lut, body),
     ]
     attributes = {**_geometry(node), **_annotations(writer, node)}
+    if node.geometry.groups > 1:
+        attributes[PLANE_GROUPS] = node.geometry.groups * body.v.shape[1]
     writer.call(body.op_type, inputs, node.name, **attributes)
     return TensorProto.INT32
 
