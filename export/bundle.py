@@ -26,8 +26,19 @@ from hw.errors import InputError
 from hw.files import read_json, write_bytes, write_json, write_text
 from lut import LUT, LibraryEntry
 
-from .integer import FRACTION_BITS, STATE_BITS, Convolution, IntegerNetwork, Requantise
-from .onnx_model import ModelMetadata, convolution_body, write_onnx
+from .integer import (
+    FRACTION_BITS,
+    STATE_BITS,
+    Convolution,
+    IntegerNetwork,
+    Layer,
+    Linear,
+    MatrixProduct,
+    Requantise,
+)
+from .onnx_bodies import product_body
+from .onnx_functions import PRODUCTS
+from .onnx_model import ModelMetadata, write_onnx
 from .rtl import ModuleNames, multipliers_rtl, source_path, verilog_table
 
 __all__ = ["Bundle", "verify", "write_bundle"]
@@ -62,7 +73,7 @@ class Bundle:
         by_digest = {entry.digest: entry for entry in self.entries}
         return tuple(by_digest[lut.digest] for lut in self.network.luts)
 
-    def energy_aj(self, node: Convolution) -> int:
+    def energy_aj(self, node: Layer) -> int:
         """Multiplication energy of one inference of a layer, rounded to attojoules."""
         entry = next(entry for entry in self.used if entry.digest == node.lut.digest)
         return round(node.macs * entry.cost.energy_fj * 1000)
@@ -121,7 +132,7 @@ def verify(folder: Path) -> dict[str, int]:
 
 def _write(bundle: Bundle, folder: Path) -> None:
     description = _description(bundle)
-    energies = {node.layer: bundle.energy_aj(node) for node in bundle.network.convolutions}
+    energies = {node.layer: bundle.energy_aj(node) for node in bundle.network.layers}
     properties = {PROPERTY: json.dumps(description, sort_keys=True)}
     metadata = ModelMetadata(bundle.name, energies, properties)
     write_onnx(bundle.network, folder / "model.onnx", metadata)
@@ -147,37 +158,61 @@ def _description(bundle: Bundle) -> dict[str, Any]:
         "operand_order": OPERAND_ORDER,
         "input": {"name": network.input_name, "type": "uint8", "shape": list(network.input_shape)},
         "states": {"bits": STATE_BITS, "fraction_bits": FRACTION_BITS, "signed": True},
-        "layers": [_layer(bundle, node) for node in network.convolutions],
+        "layers": [_layer(bundle, node) for node in network.layers],
         "multipliers": [_multiplier(entry) for entry in bundle.used],
         "notes": dict(bundle.notes),
     }
 
 
-def _layer(bundle: Bundle, node: Convolution) -> dict[str, Any]:
-    geometry, body = node.geometry, convolution_body(node)
-    quantiser = next(n for n in bundle.network.nodes if n.name == node.inputs[0])
-    assert isinstance(quantiser, Requantise)
+def _layer(bundle: Bundle, node: Layer) -> dict[str, Any]:
+    """Matrix products have no weight; their second operand has a requantisation of its own."""
+    body = product_body(node)
+    shapes = _convolution(node) if isinstance(node, Convolution) else _matrix(bundle, node)
     return {
         "layer": node.layer,
         "multiplier": node.lut.name,
         "lut_sha256": node.lut.digest,
-        "weight_shape": list(node.weight.shape),
-        "output_size": list(node.output_size),
-        "strides": list(geometry.stride),
-        "padding": list(geometry.padding),
+        **shapes,
         "zero_point": node.zero_point,
-        "dilations": list(geometry.dilation),
-        "group": geometry.groups,
         "macs": node.macs,
         "energy_aj": bundle.energy_aj(node),
         "body": {"op_type": body.op_type, "rank": body.v.shape[1], "exactness_bound": body.bound},
-        "input_requantisation": _requantisation(quantiser),
+        "input_requantisation": _requantised_by(bundle, node.inputs[0]),
         "output_requantisations": [
             _requantisation(n)
             for n in bundle.network.nodes
             if isinstance(n, Requantise) and node.name in n.inputs
         ],
     }
+
+
+def _convolution(node: Convolution) -> dict[str, Any]:
+    geometry = node.geometry
+    return {
+        "weight_shape": list(node.weight.shape),
+        "output_size": list(node.output_size),
+        "strides": list(geometry.stride),
+        "padding": list(geometry.padding),
+        "dilations": list(geometry.dilation),
+        "group": geometry.groups,
+    }
+
+
+def _matrix(bundle: Bundle, node: Linear | MatrixProduct) -> dict[str, Any]:
+    if isinstance(node, Linear):
+        return {"weight_shape": list(node.weight.shape), "positions": node.positions}
+    return {
+        "output_shape": list(node.output_shape),
+        "terms": node.terms,
+        "second_zero_point": node.second_zero_point,
+        "second_input_requantisation": _requantised_by(bundle, node.inputs[1]),
+    }
+
+
+def _requantised_by(bundle: Bundle, name: str) -> dict[str, Any]:
+    quantiser = next(node for node in bundle.network.nodes if node.name == name)
+    assert isinstance(quantiser, Requantise)
+    return _requantisation(quantiser)
 
 
 def _requantisation(node: Requantise) -> dict[str, Any]:
@@ -231,7 +266,7 @@ def _check_annotations(folder: Path, manifest: dict[str, Any]) -> None:
         raise InputError(
             f"{folder / MANIFEST} must say the same as {PROPERTY} in model.onnx, it does not"
         )
-    nodes = [node for node in model.graph.node if node.op_type.startswith("ApproxConvInteger")]
+    nodes = [node for node in model.graph.node if node.op_type.startswith(PRODUCTS)]
     for node, layer in zip(nodes, manifest["layers"], strict=True):
         attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
         for key in ("layer", "multiplier", "lut_sha256", "macs", "energy_aj"):

@@ -7,8 +7,6 @@ with integers (:class:`Requantise`; rounding and batch norm are in the offset), 
 part anywhere.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,10 +14,15 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from hw.errors import InputError
 from lut import LUT, ConvGeometry, approx_conv2d
+
+from .node import FRACTION_BITS, STATE_BITS, STATE_RANGE, Node
+from .products import Linear, MatrixProduct, operand_type
 
 __all__ = [
     "FRACTION_BITS",
+    "STATE_BITS",
     "STATE_RANGE",
     "Add",
     "AveragePool",
@@ -29,33 +32,23 @@ __all__ = [
     "Crop",
     "GlobalSum",
     "IntegerNetwork",
+    "Layer",
+    "Linear",
+    "MatrixProduct",
     "MaxPool",
     "Node",
     "Requantise",
 ]
 
-FRACTION_BITS = 9
-STATE_BITS = 16
-STATE_RANGE = (-(1 << (STATE_BITS - 1)), (1 << (STATE_BITS - 1)) - 1)
 EVALUATION_BATCH = 256
-
-
-@dataclass(frozen=True, eq=False)
-class Node(ABC):
-    """One integer operation; `inputs` are names of nodes before it or of the network's input."""
-
-    name: str
-    inputs: tuple[str, ...]
-
-    @abstractmethod
-    def evaluate(self, *operands: Tensor) -> Tensor:
-        """The result from int tensors (N, C, H, W), exact."""
 
 
 @dataclass(frozen=True, eq=False)
 class Requantise(Node):
     """``clamp((x · multiplier + offset) >> shift, low, high)``, multiplier and offset int64 (C,) or
     (1,).
+
+    C is the size of the axis that `trailing` axes follow: 2 in (N, C, H, W), 0 in (N, tokens, C).
     """
 
     multiplier: Tensor
@@ -63,9 +56,28 @@ class Requantise(Node):
     shift: int
     low: int
     high: int
+    trailing: int = 2
+
+    def __post_init__(self) -> None:
+        """float64 is exact where every term stays below 2**51, inputs being below 2**31."""
+        largest = max(
+            int(self.multiplier.abs().max()) << 31,
+            int(self.offset.abs().max()),
+            max(-self.low, self.high) << self.shift,
+        )
+        if largest > 1 << 51:
+            raise InputError(
+                f"multiplier · 2**31, offset and limits of {self.name!r}, shifted by {self.shift}, "
+                "must be at most 2**51 to be exact in float64"
+            )
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of multiplier and offset, to be broadcast over the input."""
+        return (1,) if len(self.multiplier) == 1 else (len(self.multiplier), *(1,) * self.trailing)
 
     def evaluate(self, *operands: Tensor) -> Tensor:
-        shape = (1, -1, 1, 1)
+        shape = self.shape
         scaled = operands[0].to(torch.int64) * self.multiplier.view(shape) + self.offset.view(shape)
         return (scaled >> self.shift).clamp(self.low, self.high)
 
@@ -86,10 +98,9 @@ class Convolution(Node):
     zero_point: int = 0
 
     def evaluate(self, *operands: Tensor) -> Tensor:
-        kind = torch.int8 if self.lut.a_signed else torch.uint8
         geometry = self.geometry
         return approx_conv2d(
-            operands[0].to(kind),
+            operands[0].to(operand_type(self.lut.a_signed)),
             self.weight,
             self.lut,
             stride=geometry.stride,
@@ -174,10 +185,12 @@ class GlobalSum(Node):
 
 @dataclass(frozen=True, eq=False)
 class Concatenate(Node):
-    """Channels of all inputs, in order."""
+    """All inputs in order along an axis, by default channels."""
+
+    axis: int = 1
 
     def evaluate(self, *operands: Tensor) -> Tensor:
-        return torch.cat(operands, 1)
+        return torch.cat(operands, self.axis)
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,6 +202,10 @@ class Crop(Node):
 
     def evaluate(self, *operands: Tensor) -> Tensor:
         return operands[0][:, :, self.top :, self.left :]
+
+
+# What multiplies, and so has a multiplier.
+Layer = Convolution | Linear | MatrixProduct
 
 
 @dataclass(frozen=True)
@@ -222,12 +239,14 @@ class IntegerNetwork:
 
     @cached_property
     def convolutions(self) -> tuple[Convolution, ...]:
-        return tuple(self._of_type_convolution())
+        return tuple(node for node in self.nodes if isinstance(node, Convolution))
 
-    def _of_type_convolution(self) -> Iterator[Convolution]:
-        return (node for node in self.nodes if isinstance(node, Convolution))
+    @cached_property
+    def layers(self) -> tuple[Layer, ...]:
+        """All nodes that multiply with a table, in topological order."""
+        return tuple(node for node in self.nodes if isinstance(node, Layer))
 
     @property
     def luts(self) -> tuple[LUT, ...]:
-        """The distinct tables of all convolutions, in order of first use."""
-        return tuple({node.lut.digest: node.lut for node in self.convolutions}.values())
+        """The distinct tables of all layers, in order of first use."""
+        return tuple({node.lut.digest: node.lut for node in self.layers}.values())

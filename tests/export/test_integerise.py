@@ -79,8 +79,8 @@ def test_pools_equal_their_definitions() -> None:
 def test_layers_without_an_integer_form_are_refused() -> None:
     candidates = Candidates([EXACT])
     convolution = ApproxConv2d(2, 2, 1, candidates)
-    with pytest.raises(InputError, match="layer '1' must be one of ApproxConv2d.*not Sigmoid"):
-        integerise(nn.Sequential(convolution, nn.Sigmoid()), SHAPE, SCALE)
+    with pytest.raises(InputError, match="layer '1' must be one of ApproxConv2d.*not Softsign"):
+        integerise(nn.Sequential(convolution, nn.Softsign()), SHAPE, SCALE)
     several = nn.Sequential(ApproxConv2d(2, 2, 1, Candidates([EXACT, truncated(4)])))
     with pytest.raises(InputError, match="layer '0' must have one multiplier, not 2"):
         integerise(several, SHAPE, SCALE)

@@ -17,7 +17,7 @@ from export import (
     write_onnx,
 )
 from export.integer import FRACTION_BITS, Convolution, Requantise
-from export.onnx_model import convolution_body
+from export.onnx_bodies import product_body
 from lut import LUT, ConvGeometry
 
 from ..lut.tables import random_table, truncated
@@ -95,7 +95,7 @@ def test_split_body_where_fp32_stops_being_exact(tmp_path: Path) -> None:
     one, half = torch.tensor([1]), torch.tensor([1 << 8])
     rescaled = Requantise("r", ("c",), one, half, 9, -(1 << 23), (1 << 23) - 1)
     network = IntegerNetwork("image", (channels, 3, 3), (convolution, rescaled))
-    body = convolution_body(convolution)
+    body = product_body(convolution)
     assert body.op_type == "ApproxConvIntegerSplit3" and body.bound < 1 << 24
     digits = sum(part * body.base**index for index, part in enumerate(body.parts))
     assert np.array_equal(digits, LUT.exact().factors.u)
