@@ -1,0 +1,1 @@
+ArraySchedule=LayerShape=Pass=layer_clocks=None
