@@ -16,7 +16,7 @@ from hw.errors import unknown_name
 
 from .integer import Convolution, IntegerNetwork
 
-__all__ = ["OperandRecord", "layer_operands"]
+__all__ = ["OperandRecord", "activation_patterns", "layer_operands"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def layer_operands(
     if layer not in by_name:
         raise unknown_name("layer", layer, by_name)
     node = by_name[layer]
-    activations = _activations(node, network.trace(images)[node.inputs[0]])
+    activations = activation_patterns(node, network.trace(images)[node.inputs[0]])
     outputs, per_group, *taps = node.weight.shape
     size = per_group * int(np.prod(taps))
     weights = node.weight.reshape(outputs, size).numpy().astype(np.int64) & 255
@@ -71,7 +71,7 @@ def layer_operands(
     return OperandRecord(a.astype(np.uint8), b.astype(np.uint8))
 
 
-def _activations(node: Convolution, levels: Tensor) -> NDArray[np.int64]:
+def activation_patterns(node: Convolution, levels: Tensor) -> NDArray[np.int64]:
     """Bit patterns (C·kH·kW, images · positions) that the weights of a kernel meet."""
     geometry = node.geometry
     height, width = geometry.padding
