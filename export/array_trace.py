@@ -12,8 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hw.array import ArrayDescription, ArrayMultiplier, ArraySchedule, LayerShape, Pass
-from hw.array import array_verilog
+from hw.array import (
+    ArrayDescription,
+    ArrayMultiplier,
+    ArraySchedule,
+    LayerShape,
+    Pass,
+    array_verilog,
+)
 from hw.errors import InputError, unknown_name
 from lut import LUT
 
@@ -61,7 +67,7 @@ def array_multiplier(lut: LUT) -> ArrayMultiplier:
     """
     signed = lut.a_signed or lut.b_signed
     multiplier = ArrayMultiplier(lut.name, lut.a_width, lut.b_width, signed)
-    limit = 1 << (multiplier.p_width - signed)
+    limit = 1 << (multiplier.p_width - int(signed))
     low = -limit if signed else 0
     if lut.table.min() < low or lut.table.max() >= limit:
         raise InputError(

@@ -15,12 +15,11 @@ if TYPE_CHECKING:
     from amaranth.lib.wiring import Component
 
 _COMMANDS = (
-    "read_rtlil top.il",
     "proc",
     "opt",
     "wreduce t:$add",
     "opt_clean -purge",
-    "write_verilog -norename -noattr -simple-lhs top.v",
+    "write_verilog -norename -noattr -simple-lhs array.v",
 )
 
 
@@ -30,9 +29,21 @@ def array_verilog(array: ArrayDescription) -> dict[str, str]:
     The top module is ``cosearch_systolic_array``; the multipliers' modules, ``cosearch_<name>``
     with ports a, b and p, are expected beside it. The same description gives the same text.
     """
+    from amaranth.back import rtlil
+
+    headers, files = {}, {}
+    for module, component, header in _components(array):
+        headers[module] = header
+        files[f"{module}.il"] = rtlil.convert(component, name=module, emit_src=False)
+    reads = [f"read_rtlil {name}" for name in files]
+    text = run_yosys([*reads, *_COMMANDS], files, "array.v", what="the systolic array")
+    modules = {
+        re.search(r"module (\w+)", part)[1]: part  # type: ignore[index] # each begins with it
+        for part in re.findall(r"^module .*?^endmodule\n", text, flags=re.M | re.DOTALL)
+    }
     return {
-        f"array/{module}.v": _header(header) + _module(component, module)
-        for module, component, header in _components(array)
+        f"array/{module}.v": _comment(header) + _tidy(modules[module])
+        for module, header in headers.items()
     }
 
 
@@ -62,24 +73,16 @@ def _components(array: ArrayDescription) -> Iterator[tuple[str, "Component", str
         yield delay_module(name), Delay(width, clocks), header
 
 
-def _module(component: "Component", name: str) -> str:
-    from amaranth.back import rtlil
-
-    text = rtlil.convert(component, name=name, emit_src=False)
-    return _tidy(run_yosys(_COMMANDS, {"top.il": text}, "top.v", what=f"module {name}"))
-
-
-def _header(text: str) -> str:
+def _comment(text: str) -> str:
     return "".join(f"// {line}".rstrip() + "\n" for line in text.splitlines())
 
 
 def _tidy(text: str) -> str:
-    """Yosys's text without what is not ours to say, or is said twice.
+    """Yosys's text of a module, without what is said twice or needs not be said.
 
-    Its version; the second declarations of ports; initial values, as every register has a reset;
-    its names for outputs that nothing reads. Operands get the widths that Verilog would give them.
+    That is: second declarations of ports; initial values, as every register has a reset; Yosys's
+    names for outputs that nothing reads. Operands get the widths that Verilog would give them.
     """
-    text = re.sub(r"^/\*.*?\*/\s*", "", text, flags=re.DOTALL)
     text = re.sub(r"^(  reg .*) = \d+'\w+;$", r"\1;", text, flags=re.M)
     ports = re.findall(rf"^  (?:input|output) {_DECLARED};$", text, flags=re.M)
     again = {f"  wire {sign}{bits}{name};" for sign, bits, name in ports}
@@ -93,6 +96,9 @@ def _tidy(text: str) -> str:
 
 
 _DECLARED = r"(signed )?(\[\d+:0\] )?(\w+)"
+_SIGNED_SUM = (
+    r"assign (\w+) = \$signed\((\w+)\) \+ \$signed\((?:\{ (1'h0), )?(\w+)(?: \})?\);"
+)
 
 
 def _explicit_widths(text: str) -> str:
@@ -105,15 +111,15 @@ def _explicit_widths(text: str) -> str:
         return f"{name} {operator} {widths[name]}'h{value}"
 
     def added(match: re.Match[str]) -> str:
-        total, augend, addend = match.groups()
+        total, augend, zero, addend = match.groups()
         missing = widths[total] - widths[addend]
-        signs = ", ".join([f"{addend}[{widths[addend] - 1}]"] * missing)
-        wide = f"{{ {signs}, {addend} }}" if missing else addend
+        extension = f"{missing}'h0" if zero else f"{{{missing}{{{addend}[{widths[addend] - 1}]}}}}"
+        wide = f"{{ {extension}, {addend} }}" if missing else addend
         return f"assign {total} = {augend} + {wide};"
 
     text = re.sub(r"! (\w+)", lambda m: f"{m[1]} == {widths[m[1]]}'h0", text)
     text = re.sub(r"(\w+) (==|>=) \d+'h(\w+)", compared, text)
-    return re.sub(r"assign (\w+) = \$signed\((\w+)\) \+ \$signed\((\w+)\);", added, text)
+    return re.sub(_SIGNED_SUM, added, text)
 
 
 def _short_concatenation(match: re.Match[str]) -> str:
