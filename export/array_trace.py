@@ -82,9 +82,7 @@ def network_array(
 ) -> ArrayDescription:
     """An array that switches between all the multipliers of a network, in order of first use."""
     multipliers = [array_multiplier(lut) for lut in network.luts]
-    return ArrayDescription.uniform(
-        rows, columns, multipliers, accumulator_width=accumulator_width
-    )
+    return ArrayDescription.uniform(rows, columns, multipliers, accumulator_width=accumulator_width)
 
 
 def layer_trace(
@@ -110,9 +108,7 @@ def layer_trace(
     values = network.trace(images)
     operands = activation_patterns(node, values[node.inputs[0]])[:, :positions]
     sums = values[node.name].permute(1, 0, 2, 3).flatten(1).numpy()[:, :positions]
-    shape = LayerShape.convolution(
-        tuple(node.weight.shape), node.geometry.groups, operands.shape[1]
-    )
+    shape = LayerShape.convolution(node.weight.shape, node.geometry.groups, operands.shape[1])
     schedule = ArraySchedule(array.rows, len(usable), shape, array.latency)
     passes = list(schedule.passes())
     weights, active = _weights(node, passes, array, usable)
@@ -193,9 +189,7 @@ def trace_files(trace: ArrayTrace) -> dict[str, str]:
         f"{folder}/activations.hex": _hex_lines(
             trace.activations.reshape(-1, array.rows), [array.a_width] * array.rows
         ),
-        f"{folder}/accumulators.hex": _hex_lines(
-            sums, [array.accumulator_width] * array.columns
-        ),
+        f"{folder}/accumulators.hex": _hex_lines(sums, [array.accumulator_width] * array.columns),
         f"{folder}/trace.json": json.dumps(parameters, indent=1) + "\n",
         f"{folder}/bench.v": verilog_bench(folder, parameters),
     }

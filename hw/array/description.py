@@ -167,7 +167,8 @@ class ArrayDescription:
     def columns_with(self, multiplier: str) -> tuple[int, ...]:
         """The columns in which that multiplier computes when ``select_value`` is its."""
         self._named(multiplier)
-        value, found, first = self.select_value(multiplier), [], 0
+        value, first = self.select_value(multiplier), 0
+        found: list[int] = []
         for tile in self.tiles:
             if tile.multipliers[min(value, len(tile.multipliers) - 1)].name == multiplier:
                 found += range(first, first + tile.columns)

