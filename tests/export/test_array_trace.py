@@ -96,13 +96,13 @@ def written(files: dict[str, str], folder: Path, names: tuple[str, ...] = NAMES)
 
 def played(rtl: Path, layer: str) -> str:
     """What the Verilog bench of a layer prints in Icarus; no warning may come."""
-    sources = sorted(str(path.relative_to(rtl)) for path in rtl.glob("[as]*/*.v"))
-    bench = f"tb/array/{layer}/bench.v"
-    command = ["iverilog", "-g2001", "-Wall", "-o", "bench.vvp", "-s", "bench", bench, *sources]
-    run = {"cwd": rtl, "check": True, "capture_output": True, "text": True}
+    bench = f"cosearch_array_{layer}"
+    libraries = ["-y", "../src", "-y", "../array"]
+    command = ["iverilog", "-g2001", "-Wall", *libraries, "-s", bench, "-o", "bench", f"{bench}.v"]
+    run = {"cwd": rtl / "tb", "check": True, "capture_output": True, "text": True}
     compiled = subprocess.run(command, **run)  # type: ignore[call-overload]
     assert compiled.stderr == ""
-    return subprocess.run(["vvp", "-n", "bench.vvp"], **run).stdout  # type: ignore[call-overload]
+    return subprocess.run(["vvp", "-n", "bench"], **run).stdout  # type: ignore[call-overload]
 
 
 def golden(trace: ArrayTrace, text: str) -> NDArray[np.int64]:
@@ -156,17 +156,17 @@ def test_verilator_gives_the_golden_accumulators(network: IntegerNetwork, tmp_pa
     images = pixels(5)
     files = array_files(network, images, rows=3, columns=2, layers=LAYERS, positions=300)
     rtl = written(files, tmp_path)
+    shutil.copytree(rtl / "tb/array/stem", rtl / "tb/array/wrong")
+    write_text(rtl / "tb/array/wrong/accumulators.hex", "1\n" * 900)
     command = [sys.executable, "tb/array/run_verilator.py", "--build", "build"]
     done = subprocess.run(command, cwd=rtl, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.returncode == 1, done.stdout + done.stderr  # the wrong one
     array = network_array(network, 3, 2)
     for layer in LAYERS:
         trace = layer_trace(network, layer, images, array, 300)
         lines, clocks = len(trace.accumulators) * 300, trace.schedule.clocks
         assert f"{lines} x 2 sums in {clocks} clocks, all equal" in done.stdout, layer
-    write_text(rtl / "tb/array/pointwise/accumulators.hex", "0\n" * 1200)
-    done = subprocess.run(command, cwd=rtl, capture_output=True, text=True, check=False)
-    assert done.returncode == 1, done.stdout + done.stderr
+    assert done.stdout.count("all equal") == 3 and "pass 0, position 0: " in done.stdout
 
 
 @needs_icarus
@@ -201,11 +201,11 @@ def test_a_changed_digit_fails(file: str, network: IntegerNetwork, tmp_path: Pat
 def test_files_are_the_same_every_time(network: IntegerNetwork) -> None:
     first, second = (array_files(network, pixels(2), rows=2, columns=3) for _ in range(2))
     assert first == second
-    assert {path.split("/")[2] for path in first if path.endswith("bench.v")} == {
-        "stem",
-        "depthwise",
-        "classifier",  # of the two layers with its multiplier the one with fewer multiplications
-    }
+    assert [path for path in first if path.startswith("tb/") and path.endswith(".v")] == [
+        "tb/cosearch_array_stem.v",
+        "tb/cosearch_array_depthwise.v",
+        "tb/cosearch_array_classifier.v",  # of two layers that with fewer multiplications
+    ]
 
 
 def test_what_is_refused(network: IntegerNetwork) -> None:
@@ -216,6 +216,8 @@ def test_what_is_refused(network: IntegerNetwork) -> None:
     message = "fan-in of layer 'stem' must be at most 3 for accumulators of 18 bits, not 18"
     with pytest.raises(InputError, match=message):
         layer_trace(network, "stem", pixels(1), narrow)
+    with pytest.raises(InputError, match="layers must have distinct plain names, not 'stem' twice"):
+        array_files(network, pixels(1), rows=2, columns=2, layers=["stem", "stem"])
     wide = LUT(np.full((4, 4), 9), a_signed=True, b_signed=True, name="wide")
     with pytest.raises(InputError, match="products of wide must be -8 to 7 for 4 bits, not 9 to 9"):
         array_multiplier(wide)
