@@ -17,7 +17,7 @@ from hw.errors import unknown_name
 
 from .integer import Convolution, IntegerNetwork, Layer, Linear
 
-__all__ = ["OperandRecord", "layer_operands"]
+__all__ = ["OperandRecord", "activation_patterns", "layer_operands"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +76,7 @@ def _by_channel(node: Layer, operands: list[Tensor]) -> Iterator[Pairs]:
     """Bit patterns of both operands for each output channel."""
     if isinstance(node, Convolution):
         return _of_weights(
-            _activations(node, operands[0]), node.weight.flatten(1), node.geometry.groups
+            activation_patterns(node, operands[0]), node.weight.flatten(1), node.geometry.groups
         )
     if isinstance(node, Linear):
         return _of_weights(_patterns(operands[0].flatten(0, -2).T), node.weight.T, 1)
@@ -104,7 +104,7 @@ def _patterns(levels: Tensor) -> NDArray[np.int64]:
     return patterns
 
 
-def _activations(node: Convolution, levels: Tensor) -> NDArray[np.int64]:
+def activation_patterns(node: Convolution, levels: Tensor) -> NDArray[np.int64]:
     """Bit patterns (C·kH·kW, images · positions) that the weights of a kernel meet."""
     geometry = node.geometry
     height, width = geometry.padding
