@@ -3,11 +3,12 @@
 The same nodes, weights and scales as the network's own model, but **exact** products: the dialect
 has no approximate ones. It is the structure that a flow builds hardware from; the numbers of the
 approximate network are those of ``model.onnx``. Values are integers in float32 and their types are
-in ``quantization_annotation`` (``finn_datatype``). A rescaling is ``Mul``, ``Add`` and ``Quant``
-with rounding FLOOR. In float32 its sum has an error of at most 2^-22 of its largest term, so that a
-value next to a whole number may be rounded to the level below or above; with ``wide`` the same
-three nodes compute in float64, and every node is exact as long as no sum reaches 2^24
-(:func:`largest_sum`).
+in ``quantization_annotation`` (``finn_datatype``). A rescaling, ``floor(y)`` with
+y a multiple of 2^-shift, is ``Mul``, ``Add`` and ``Quant``: the rounding of y - 1/2 + 2^-(shift+1),
+which is never halfway between two levels, so that every way of rounding to the nearest gives the
+same. In float32 the sum has an error of at most 2^-22 of its largest term, and a value that comes
+so close to halfway may be rounded to the neighbouring level; with ``wide`` the same three nodes
+compute in float64, and every node is exact as long as no sum reaches 2^24 (:func:`largest_sum`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -151,10 +152,11 @@ class _Writer:
 
     def _requantise(self, node: Requantise) -> None:
         multiplier, offset = (
-            _by_channel(np.asarray(tensor.numpy(), np.float64) * 2.0**-node.shift)
-            for tensor in (node.multiplier, node.offset)
+            np.asarray(tensor.numpy(), np.float64) for tensor in (node.multiplier, node.offset)
         )
-        self._rescaled(node.inputs[0], node.name, multiplier, offset, node.low, node.high)
+        factors = _by_channel(multiplier * 2.0**-node.shift)
+        constants = _by_channel(_rounded(offset, node.shift))
+        self._rescaled(node.inputs[0], node.name, factors, constants, node.low, node.high)
 
     def _average_pool(self, node: AveragePool) -> None:
         """Windows summed by a depthwise convolution with ones, then weighted by position."""
@@ -164,7 +166,7 @@ class _Writer:
         inputs, total = [node.inputs[0], kernel], f"{node.name}.sum"
         self._node("Conv", inputs, total, "INT32", **_window(node), group=channels)
         multiplier = np.asarray(node.multiplier.numpy(), np.float64)[None, None] * 2.0**-node.shift
-        offset = np.array(node.offset * 2.0**-node.shift)
+        offset = _rounded(np.array(float(node.offset)), node.shift)
         low, high = -(1 << (POOL_BITS - 1)), (1 << (POOL_BITS - 1)) - 1
         self._rescaled(total, node.name, multiplier, offset, low, high)
 
@@ -177,7 +179,7 @@ class _Writer:
         low: int,
         high: int,
     ) -> None:
-        """``clamp(floor(value · multiplier + offset), low, high)``."""
+        """``clamp(round(value · multiplier + offset), low, high)``."""
         if self.wide:
             self._node("Cast", [value], f"{name}.wide", to=TensorProto.DOUBLE)
             value = f"{name}.wide"
@@ -283,14 +285,8 @@ class _Writer:
     # Pieces
 
     def _limited(self, value: str, name: str, low: int, high: int, kind: Any = np.float32) -> None:
-        """``floor(clamp(value, low, high))``: a Quant, after a Relu or Clip where it needs one.
-
-        What a convolution reads has the type of the multiplier's operand, others the narrowest one.
-        """
-        signed, bits = self._operand_type(name.removesuffix(".level")) or (
-            low < 0,
-            _bits(low, high),
-        )
+        """``round(clamp(value, low, high))``: a Quant, after a Relu or Clip where it needs one."""
+        signed, bits = self._level_type(name.removesuffix(".level"), low, high)
         least, most = -(1 << (bits - 1)) if signed else 0, (1 << (bits - signed)) - 1
         narrow = signed and (low, high) == (least + 1, most)
         if (low, high) == (0, most):
@@ -302,12 +298,15 @@ class _Writer:
             value = f"{name}.clipped"
         self._quantised(value, name, signed, narrow, bits)
 
-    def _operand_type(self, name: str) -> tuple[bool, int] | None:
-        """Signedness and bits, where a convolution reads `name`."""
+    def _level_type(self, name: str, low: int, high: int) -> tuple[bool, int]:
+        """Signedness and bits: the narrowest type with the range, else, where a convolution reads
+        `name`, that of the multiplier's operand.
+        """
+        signed, bits = low < 0, _bits(low, high)
         for reader in self.network.convolutions:
-            if name in reader.inputs:
+            if name in reader.inputs and not (low == 0 and high == (1 << bits) - 1):
                 return reader.lut.a_signed, reader.lut.a_width
-        return None
+        return signed, bits
 
     def _quantised(self, value: str, name: str, signed: bool, narrow: bool, bits: int) -> None:
         constants = [
@@ -323,7 +322,7 @@ class _Writer:
             domain=QONNX_DOMAIN,
             signed=int(signed),
             narrow=int(narrow),
-            rounding_mode="FLOOR",
+            rounding_mode="ROUND",
         )
 
     def _node(
@@ -378,8 +377,13 @@ def _bits(low: int, high: int) -> int:
     return max(1, high.bit_length())
 
 
+def _rounded(offset: NDArray[np.float64], shift: int) -> NDArray[np.float64]:
+    """The offset with which rounding to the nearest gives what ``(x + offset) >> shift`` gives."""
+    return (offset - 2.0 ** (shift - 1) + 0.5) * 2.0**-shift
+
+
 def _by_channel(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(1, C, 1, 1), or a scalar: flows move other nodes past a scalar alone."""
+    """(C, 1, 1), or a scalar: flows move other nodes past a scalar alone."""
     return values.reshape(()) if values.size == 1 else values.reshape(-1, 1, 1)
 
 

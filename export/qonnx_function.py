@@ -1,10 +1,11 @@
 """``Quant`` of the QONNX dialect as an ONNX function, so that a stock runtime executes it.
 
-``Quant(x, scale, zeropt, bitwidth) -> y``: ``(floor(clamp(x / scale + zeropt, min, max)) -
-zeropt) · scale``, min and max being those of `bitwidth` bits, signed and narrow as the attributes
-say (definition: fastmachinelearning/qonnx, docs/qonnx-custom-ops/intquant_op.md). A function cannot
-choose by the attribute `rounding_mode`: this one is right for FLOOR, which is the only mode we
-write. Readers of the dialect do not use it, they have an IntQuant of their own.
+``Quant(x, scale, zeropt, bitwidth) -> y``: ``(round(clamp(x / scale + zeropt, min, max)) - zeropt)
+· scale``, min and max being those of `bitwidth` bits, signed and narrow as the attributes say
+(definition: fastmachinelearning/qonnx, docs/qonnx-custom-ops/intquant_op.md; ``IntQuant`` is the
+newer name of the same, which FINN's and QONNX's own transformations look for less). A function
+cannot choose by the attribute `rounding_mode`: this one is right for ROUND, which is the only mode
+we write. Readers of the dialect do not use it, they have a Quant of their own.
 """
 
 from onnx import AttributeProto, FunctionProto, NodeProto, TensorProto, helper
@@ -64,7 +65,7 @@ def _quantised() -> list[NodeProto]:
         helper.make_node("Add", ["divided", "zeropt_x"], ["moved"]),
         helper.make_node("Max", ["moved", "low_x"], ["not_below"]),
         helper.make_node("Min", ["not_below", "high_x"], ["clamped"]),
-        helper.make_node("Floor", ["clamped"], ["level"]),
+        helper.make_node("Round", ["clamped"], ["level"]),
         helper.make_node("Sub", ["level", "zeropt_x"], ["centred"]),
         helper.make_node("Mul", ["centred", "scale_x"], ["y"]),
     ]

@@ -130,9 +130,11 @@ namespace nnet {{
 namespace product {{
 template <class x_T, class w_T> class {name} {{
   public:
-    static auto product(x_T a, w_T w) -> decltype(a * w) {{
+    typedef decltype(std::declval<::cosearch::operand_t<{a}, x_T>>() *
+                     std::declval<::cosearch::operand_t<{b}, w_T>>()) result_T;
+    static result_T product(x_T a, w_T w) {{
 #pragma HLS INLINE
-        return ::cosearch::value<decltype(a * w)>(
+        return ::cosearch::value<result_T>(
             ::cosearch::{name}(::cosearch::pattern<{a}>(a), ::cosearch::pattern<{b}>(w)));
     }}
 }};
@@ -148,10 +150,26 @@ _HEAD = """\
 #define COSEARCH_PRODUCT_H_
 
 #include <type_traits>
+#include <utility>
 
 namespace cosearch {
 
-// The bit pattern of an operand of WIDTH bits. Integers of C++ may be wider; their value must fit.
+// What an operand of WIDTH bits is taken as: itself, or, with one bit less, the signed number of
+// WIDTH bits of the same value: an unsigned operand of 7 bits suits a signed multiplier of 8.
+template <int WIDTH, class T, bool INTEGRAL> struct Operand {
+    static const int missing = WIDTH - T::width;
+    static_assert(missing == 0 || missing == 1,
+                  "an operand must have as many bits as the multiplier takes, or one less");
+    typedef decltype(std::declval<T>() - std::declval<T>()) wider;
+    typedef typename std::conditional<missing == 0, T, wider>::type type;
+};
+template <int WIDTH, class T> struct Operand<WIDTH, T, true> {
+    typedef T type;
+};
+template <int WIDTH, class T>
+using operand_t = typename Operand<WIDTH, T, std::is_integral<T>::value>::type;
+
+// The bit pattern of an operand. Integers of C++ may be wider; their value must fit.
 template <int WIDTH, class T>
 typename std::enable_if<std::is_integral<T>::value, unsigned>::type pattern(T x) {
 #pragma HLS INLINE
@@ -160,8 +178,8 @@ typename std::enable_if<std::is_integral<T>::value, unsigned>::type pattern(T x)
 template <int WIDTH, class T>
 typename std::enable_if<!std::is_integral<T>::value, unsigned>::type pattern(T x) {
 #pragma HLS INLINE
-    static_assert(T::width == WIDTH, "an operand must have as many bits as the multiplier takes");
-    return x.range(WIDTH - 1, 0).to_uint();
+    operand_t<WIDTH, T> operand = x;
+    return operand.range(WIDTH - 1, 0).to_uint();
 }
 
 // A product from its integer.

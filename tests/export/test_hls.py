@@ -51,10 +51,12 @@ template <int W> struct Bits {
     static const int width = W;
     unsigned bits = 0;
     Bits(unsigned value = 0) : bits(value) {}
+    template <int V> Bits(Bits<V> other) : bits(other.bits) {}
     Range range(int high, int low) { return Range{bits, low ? 0 : (2u << high) - 1u}; }
     operator int() const { return static_cast<int>(bits); }
 };
 template <int V, int W> Bits<V + W> operator*(Bits<V>, Bits<W>) { return {}; }
+template <int W> Bits<W + 1> operator-(Bits<W>, Bits<W>) { return {}; }
 """
 
 
@@ -144,6 +146,11 @@ def test_vendor_types_are_read_and_written_by_range(tmp_path: Path) -> None:
     output = compiled(tmp_path, [multiplier], program)
     patterns = np.frombuffer(output, np.uint32).reshape(256, 256)
     assert np.array_equal(patterns, multiplier.lut.table & 0xFFFF)
+    narrow = program.replace("<Bits<8>, Bits<8>>", "<Bits<7>, Bits<8>>").replace(
+        "a < 256", "a < 128"
+    )
+    patterns = np.frombuffer(compiled(tmp_path, [multiplier], narrow), np.uint32).reshape(128, 256)
+    assert np.array_equal(patterns, multiplier.lut.table[:128] & 0xFFFF)
     wide = "nnet::product::cosearch_mul8s_truncated_k6<Bits<9>, Bits<8>>::product(1, 1);"
     with pytest.raises(AssertionError, match="as many bits as the multiplier takes"):
         compiled(tmp_path, [multiplier], program.replace("int main() {", f"int main() {{ {wide}"))
@@ -197,10 +204,10 @@ struct config1 {
     template <class x_T, class w_T> using product = nnet::product::NAME<x_T, w_T>;
 };
 template <class x_T, class w_T, class F> void products() {
-    for (int a = 0; a < 256; a++)
+    for (int a = 0; a < 1 << x_T::width; a++)
         for (int b = 0; b < 256; b++) {
             x_T x; w_T w;
-            x.range(7, 0) = a; w.range(7, 0) = b;
+            x.range(x_T::width - 1, 0) = a; w.range(7, 0) = b;
             auto p = F::product(x, w);
             const int bits = p.range(15, 0).to_uint();
             std::fwrite(&bits, 4, 1, stdout);
@@ -209,6 +216,7 @@ template <class x_T, class w_T, class F> void products() {
 int main() {
     products<value_t, value_t, nnet::product::NAME<value_t, value_t>>();
     products<ap_int<8>, ap_int<8>, nnet::product::NAME<ap_int<8>, ap_int<8>>>();
+    products<ap_ufixed<7, 4>, value_t, nnet::product::NAME<ap_ufixed<7, 4>, value_t>>();
     static value_t data[16], weights[16 * 256];
     static sum_t biases[256], sums[256];
     for (int i = 0; i < 16; i++) data[i].range(7, 0) = 16 * i + 5;
@@ -235,5 +243,7 @@ def test_in_a_layer_of_hls4ml(tmp_path: Path) -> None:
     values = np.frombuffer(output, np.int32)
     for start in (0, 65536):
         assert np.array_equal(values[start : start + 65536].reshape(256, 256), table & 0xFFFF)
+    half = values[131072 : 131072 + 32768].reshape(128, 256)
+    assert np.array_equal(half, table[:128] & 0xFFFF)
     data, weights = 16 * np.arange(16) + 5, (np.arange(16 * 256) & 255).reshape(16, 256)
-    assert np.array_equal(values[131072:], table[data[:, None], weights].sum(axis=0))
+    assert np.array_equal(values[131072 + 32768 :], table[data[:, None], weights].sum(axis=0))
