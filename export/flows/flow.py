@@ -1,7 +1,7 @@
 """The Makefile, scripts, constraints and core file of `rtl/`, for what it holds."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from importlib.resources.abc import Traversable
@@ -40,27 +40,53 @@ class Flow:
     """What `rtl/` holds. Paths are relative to `rtl/`.
 
     sources: every Verilog file that is synthesised, each a module of the file's name. benches:
-    Verilog benches `tb/<module>.v`, each a top module that finds its data in its own folder and
-    prints PASS or FAIL at the beginning of a line. cocotb: Python scripts that run cocotb's tests,
-    from `rtl/`, and exit with 0 if they pass. data: files that benches read.
+    Verilog benches `tb/<module>.v`, each a top module that finds its data as from `rtl/` or as from
+    `tb/` and prints PASS or FAIL at the beginning of a line. helpers: modules of benches. cocotb:
+    Python scripts that run cocotb's tests, from `rtl/`, and exit with 0 if they pass. data: files
+    that benches read.
     """
 
     name: str
     modules: Sequence[FlowModule]
     sources: Sequence[str]
     benches: Sequence[str] = ()
+    helpers: Sequence[str] = ()
     cocotb: Sequence[str] = ()
     data: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if not self.modules:
             raise InputError("modules of a flow must be at least one, not none")
-        for path in (*self.sources, *self.benches, *self.cocotb, *self.data):
+        if not self.sources:
+            raise InputError("sources of a flow must be at least one, not none")
+        for path in (*self.sources, *self.benches, *self.helpers, *self.cocotb, *self.data):
             if not _PATH.fullmatch(path):
                 raise InputError(f"path must be letters, digits, _ . - and / alone, not {path!r}")
         for path in self.benches:
             if not re.fullmatch(r"tb/\w+\.v", path, re.ASCII):
                 raise InputError(f"bench must be tb/<module>.v, not {path!r}")
+
+    @classmethod
+    def of(cls, name: str, modules: Sequence[FlowModule], paths: Iterable[str]) -> "Flow":
+        """The flow of a folder with these files, told apart by where they lie.
+
+        Verilog in `src/` and `array/` is sources; in `tb/` it is a bench, or, where its name ends
+        in `_variants`, a helper; Python in `tb/` runs cocotb, unless its name begins with `test_`;
+        the rest of `tb/` is data.
+        """
+        ordered = sorted(paths)
+        benches = [path for path in ordered if re.fullmatch(r"tb/\w+\.v", path, re.ASCII)]
+        scripts = [path for path in ordered if re.fullmatch(r"tb/.*\.py", path)]
+        helpers = [path for path in benches if path.endswith("_variants.v")]
+        return cls(
+            name,
+            modules,
+            [path for path in ordered if re.fullmatch(r"(src|array)/\w+\.v", path, re.ASCII)],
+            [path for path in benches if path not in helpers],
+            helpers,
+            [path for path in scripts if not path.rpartition("/")[2].startswith("test_")],
+            [p for p in ordered if p.startswith("tb/") and p not in {*benches, *scripts}],
+        )
 
 
 def flow_files(flow: Flow) -> Mapping[str, str]:

