@@ -334,6 +334,7 @@ def test_nothing_moves_while_not_enabled() -> None:
     names = ["random_0"] * 7
     moving = [
         *loaded(weights),
+        *loaded(3 - weights)[:-1],  # wait, and must go on waiting
         *(Clock(activations=list(row)) for row in activations),
         *[Clock()] * 8,
     ]
