@@ -42,7 +42,7 @@ from .integer import (
 from .onnx_model import ModelMetadata
 from .qonnx_function import OPSET, QONNX_DOMAIN, int_quant
 
-__all__ = ["FP32_EXACT", "largest_sum", "qonnx_model", "write_qonnx"]
+__all__ = ["FP32_EXACT", "largest_sum", "nodes_without_form", "qonnx_model", "write_qonnx"]
 
 IR_VERSION = 10
 FP32_EXACT = 1 << 24
@@ -70,6 +70,11 @@ def qonnx_model(
     wide: rescalings in float64. Raises InputError for a node that the dialect has no form for.
     """
     return _Writer(network, metadata, wide).model()
+
+
+def nodes_without_form(network: IntegerNetwork) -> tuple[Node, ...]:
+    """The nodes that the twin cannot hold; :func:`qonnx_model` refuses a network that has some."""
+    return tuple(node for node in network.nodes if type(node) not in _WRITERS)
 
 
 def largest_sum(network: IntegerNetwork) -> int:
@@ -104,12 +109,12 @@ class _Writer:
         self.types: dict[str, str] = {network.input_name: "UINT8"}
 
     def model(self) -> ModelProto:
+        for node in nodes_without_form(self.network):
+            raise InputError(
+                f"node {node.name!r} must be one that QONNX has a form for, "
+                f"not {type(node).__name__}"
+            )
         for node in self.network.nodes:
-            if type(node) not in _WRITERS:
-                raise InputError(
-                    f"node {node.name!r} must be one that QONNX has a form for, "
-                    f"not {type(node).__name__}"
-                )
             _WRITERS[type(node)](self, node)
         self._node("Flatten", [self.network.nodes[-1].name], "logits.flat", axis=1)
         scale = self._constant("logits.scale", 2.0**-FRACTION_BITS)

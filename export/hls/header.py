@@ -13,7 +13,7 @@ from importlib.resources import files
 import numpy as np
 from numpy.typing import NDArray
 
-from hw import Netlist
+from hw import Netlist, truth_table
 from hw.errors import InputError
 from lut import LUT
 
@@ -40,8 +40,8 @@ class HlsMultiplier:
     def __post_init__(self) -> None:
         if not self.name.isidentifier() or not self.name.isascii():
             raise InputError(f"name of a functor must be a C++ name, not {self.name!r}")
-        if self.netlist is not None and len(self.netlist.inputs) != 2:
-            raise InputError(f"netlist of {self.name} must have two inputs")
+        if self.netlist is not None and not self._is_table_of(self.netlist):
+            raise InputError(f"netlist of {self.name} must compute its table, it does not")
 
     def body(self) -> Iterator[str]:
         """Statements of the function from the bit patterns `a` and `b` to the product."""
@@ -50,6 +50,11 @@ class HlsMultiplier:
         if self.lut.rank <= FACTOR_RANK_LIMIT:
             return factors_body(self.lut)
         return table_body(self.lut)
+
+    def _is_table_of(self, netlist: Netlist) -> bool:
+        return len(netlist.inputs) == 2 and np.array_equal(
+            truth_table(netlist, signed=self.product_signed), self.lut.table
+        )
 
     @property
     def product_signed(self) -> bool:

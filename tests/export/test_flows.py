@@ -282,8 +282,9 @@ def test_sta(make: Make, rtl: Path) -> None:
 
 
 @needs_make
-@pytest.mark.parametrize(("family", "cell"), [("ice40", "ICESTORM_LC"), ("ecp5", "TRELLIS_COMB")])
-@pytest.mark.parametrize("stages", [0, 2])
+@pytest.mark.parametrize(
+    ("family", "cell", "stages"), [("ice40", "ICESTORM_LC", 0), ("ecp5", "TRELLIS_COMB", 2)]
+)
 def test_place_and_route(make: Make, family: str, cell: str, stages: int) -> None:
     if importlib.util.find_spec(f"yowasp_nextpnr_{family}") is None:
         pytest.skip("no nextpnr (pip install 'cosearch[fpga]')")

@@ -185,6 +185,8 @@ def test_example(tmp_path: Path) -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(InputError, match="name of a functor must be a C\\+\\+ name, not '8bit'"):
         HlsMultiplier("8bit", LUT.exact())
+    with pytest.raises(InputError, match="netlist of m must compute its table, it does not"):
+        HlsMultiplier("m", LUT.exact(), hw.build_multiplier("mul8u_truncated_k6").netlist)
     with pytest.raises(InputError, match="names of functors must be distinct"):
         hls_files([HlsMultiplier("m", LUT.exact()), HlsMultiplier("m", LUT.exact())])
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from export import IntegerNetwork, ModelMetadata, integerise
 from export.integer import FRACTION_BITS, Convolution, Node, Requantise
-from export.qonnx import FP32_EXACT, largest_sum, qonnx_model, write_qonnx
+from export.qonnx import FP32_EXACT, largest_sum, nodes_without_form, qonnx_model, write_qonnx
 from hw import InputError
 from lut import LUT, ConvGeometry
 
@@ -227,6 +227,8 @@ class Unknown(Node):
 
 def test_a_node_without_a_form_is_refused() -> None:
     network = IntegerNetwork("image", (1, 4, 4), (Unknown("odd", ("image",)),))
+    assert [node.name for node in nodes_without_form(network)] == ["odd"]
+    assert not nodes_without_form(NETWORKS["residual"])
     with pytest.raises(InputError, match="node 'odd' must be one that QONNX has a form for, not"):
         qonnx_model(network, ModelMetadata())
 
