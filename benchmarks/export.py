@@ -27,9 +27,9 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     for function in copy.functions:
-        function.CopyFrom(
-            _plain_requantize(function) if function.name == "Requantize" else _plain_conv(function)
-        )
+        for prefix, replaced in _PLAIN.items():
+            if function.name.startswith(prefix):
+                function.CopyFrom(replaced(function))
     for node in copy.graph.node:
         for attribute in node.attribute:
             if node.op_type == "Requantize" and attribute.name == "to":
@@ -39,11 +39,17 @@ def plain(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def _plain_conv(function: onnx.FunctionProto) -> onnx.FunctionProto:
     """A float `Conv` of x and w; the factors are left unused."""
-    node = onnx.helper.make_node("Conv", ["x", "weight"], ["y"])
+    node = onnx.helper.make_node("Conv", ["x", "weight"], ["result"])
     for name in ("strides", "dilations", "pads", "group"):
         kind = onnx.AttributeProto.INT if name == "group" else onnx.AttributeProto.INTS
         node.attribute.append(onnx.AttributeProto(name=name, type=kind, ref_attr_name=name))
     body = [onnx.helper.make_node("Cast", ["w"], ["weight"], to=1), node]
+    return _with_body(function, body)
+
+
+def _plain_matmul(function: onnx.FunctionProto) -> onnx.FunctionProto:
+    body = [onnx.helper.make_node("Cast", [name], [f"{name}_f"], to=1) for name in ("x", "y")]
+    body.append(onnx.helper.make_node("MatMul", ["x_f", "y_f"], ["result"]))
     return _with_body(function, body)
 
 
@@ -57,7 +63,7 @@ def _plain_requantize(function: onnx.FunctionProto) -> onnx.FunctionProto:
         onnx.helper.make_node("Mul", ["offset_f", "scale_f"], ["shift"]),
         onnx.helper.make_node("Mul", ["x_f", "gain"], ["product"]),
         onnx.helper.make_node("Add", ["product", "shift"], ["sum"]),
-        onnx.helper.make_node("Clip", ["sum", "low_f", "high_f"], ["y"]),
+        onnx.helper.make_node("Clip", ["sum", "low_f", "high_f"], ["result"]),
     ]
     return _with_body(function, body)
 
@@ -72,6 +78,13 @@ def _with_body(function: onnx.FunctionProto, body: list[onnx.NodeProto]) -> onnx
         function.opset_import,
         function.attribute,
     )
+
+
+_PLAIN = {
+    "ApproxConvInteger": _plain_conv,
+    "ApproxMatMulInteger": _plain_matmul,
+    "Requantize": _plain_requantize,
+}
 
 
 def session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:

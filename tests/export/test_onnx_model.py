@@ -18,6 +18,7 @@ from export import (
 )
 from export.integer import FRACTION_BITS, Convolution, Requantise
 from export.onnx_bodies import product_body
+from hw.errors import InputError
 from lut import LUT, ConvGeometry
 
 from ..lut.tables import random_table, truncated
@@ -105,3 +106,62 @@ def test_split_body_where_fp32_stops_being_exact(tmp_path: Path) -> None:
     centre = (channels * 9 * 255 * 255 + (1 << 8)) >> 9
     assert logits.reshape(2, 3, 3)[0, 1, 1] == np.float32(centre) * 2.0**-FRACTION_BITS
     assert np.array_equal(logits, network(images).numpy())
+
+
+@pytest.mark.parametrize("zero_point", [0, -37])
+@pytest.mark.parametrize("groups", [1, 2, 6])
+@pytest.mark.parametrize(
+    "lut",
+    [
+        EXACT,
+        random_table(3),
+        random_table(70, magnitude=2),
+        LUT(12_000 * random_table(2).table, a_signed=True, b_signed=True, name="split"),
+        LUT(0 * EXACT.table, a_signed=True, b_signed=True, name="zeros"),
+    ],
+    ids=lambda lut: lut.name,
+)
+def test_convolutions_of_any_geometry(lut: LUT, groups: int, zero_point: int) -> None:
+    """A kernel of a group sums 36 / groups products, those of "split" beyond 2**24."""
+    generator = torch.Generator().manual_seed(groups)
+    if lut.name == "split":
+        lut = LUT(groups * lut.table, a_signed=True, b_signed=True, name="split")
+    weight = torch.randint(-128, 128, (12, 6 // groups, 3, 2), generator=generator)
+    for geometry in (
+        ConvGeometry.of(padding=(2, 1), groups=groups),
+        ConvGeometry.of(stride=(2, 1), padding=(0, 1), dilation=(1, 2), groups=groups),
+        ConvGeometry.of(groups=groups),
+    ):
+        size = geometry.output_size(
+            torch.Size((1, 6, 8 + 2 * geometry.padding[0], 7 + 2 * geometry.padding[1])),
+            weight.shape,
+        )
+        kernel = weight.to(torch.int8)
+        node = Convolution("c", ("x",), "c", kernel, lut, geometry, size, zero_point)
+        one, nothing = torch.tensor([1 << 9]), torch.tensor([0])
+        levels = Requantise("x", ("image",), torch.tensor([2]), torch.tensor([-512]), 1, -128, 127)
+        result = Requantise("r", ("c",), one, nothing, 9, -(1 << 31), (1 << 31) - 1)
+        network = IntegerNetwork("image", (6, 8, 7), (levels, node, result))
+        model = onnx_model(network, ModelMetadata())
+        model.graph.output.append(onnx.ValueInfoProto(name="c"))
+        grouped = "Grouped" if groups > 1 else ""
+        (op_type,) = (n.op_type for n in model.graph.node if n.op_type.startswith("Approx"))
+        assert op_type.startswith(f"ApproxConvInteger{grouped}")
+        assert ("Split" in op_type) == (lut.name == "split")
+        images = torch.randint(0, 256, (3, 6, 8, 7), generator=generator).to(torch.uint8)
+        session = onnxruntime.InferenceSession(
+            model.SerializeToString(), providers=["CPUExecutionProvider"]
+        )
+        found = session.run(["c"], {"image": images.numpy()})[0]
+        assert np.array_equal(found, network.trace(images)["c"].numpy())
+
+
+def test_rescalings_that_float64_would_round_are_refused() -> None:
+    number = torch.tensor([1])
+    for multiplier, offset, shift, high in (
+        (1 << 21, 1, 1, 1),
+        (1, 1 << 52, 1, 1),
+        (1, 1, 45, 127),
+    ):
+        with pytest.raises(InputError, match="must be at most 2.*51 to be exact in float64"):
+            Requantise("n", ("x",), number * multiplier, number * offset, shift, 0, high)
