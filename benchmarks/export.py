@@ -126,7 +126,7 @@ def main() -> None:
         counts = verify(Path(folder) / "warm")
         took = seconds(lambda: verify(Path(folder) / "warm"), repetitions=3)
     print_measurement(Measurement("verification", round(took, 3), "s", 60.0))
-    print_measurement(Measurement("operand_pairs_verified", counts["operand_pairs"], "pairs"))
+    print_measurement(Measurement("operand_pairs_verified", counts.operand_pairs, "pairs"))
     weights = sum(node.weight.numel() for node in network.convolutions)
     over = (run.bundle / "model.onnx").stat().st_size - weights
     print_measurement(Measurement("model_size_beyond_int8_weights", over, "bytes", 2e6))

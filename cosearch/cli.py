@@ -273,9 +273,45 @@ def evaluate(folder: OldRun, force: Force = False) -> None:
 
 
 @app.command()
-def export(folder: OldRun, force: Force = False) -> None:
-    """Write the bundle: model.onnx, rtl/*.v, luts, golden data and manifest.json."""
-    _stage_on(folder, "export", force)
+def export(
+    folder: Annotated[
+        Path,
+        typer.Argument(metavar="RUN", help="Folder of the run, or of a bundle to verify."),
+    ],
+    force: Force = False,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="New folder for a verified copy.")
+    ] = None,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Check the bundle again, and write nothing else.")
+    ] = False,
+) -> None:
+    """Write the bundle: model.onnx, rtl/, luts, golden data and manifest.json."""
+    if verify:
+        if force:
+            _refuse_options("--verify checks what is there; leave --force out")
+        _verify(folder, out)
+        return
+    if out is None or force or not (folder / "bundle").is_dir():
+        _stage_on(folder, "export", force)
+    if out is not None:
+        _verify(folder, out)
+
+
+def _verify(folder: Path, out: Path | None) -> None:
+    """Check the bundle of a run, or a bundle itself; copy it to `out` where that is given."""
+    with _guard():
+        from export import copy_bundle
+        from export import verify as verified
+
+        bundle = folder / "bundle" if (folder / "bundle").is_dir() else folder
+        found = verified(bundle) if out is None else copy_bundle(bundle, out)
+        typer.echo(f"{out or bundle}: verified: {found}")
+
+
+def _refuse_options(message: str) -> None:
+    with _guard():
+        _refuse(message)
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """The bundle: one folder with everything a hardware or software team takes over, and its
 verification.
 
-``model.onnx``, ``manifest.json``, ``luts/<multiplier>.npy``, ``rtl/…`` (`export.rtl`),
+``model.onnx``, its QONNX twin ``model.qonnx.onnx`` (`export.qonnx`), ``manifest.json``,
+``luts/<multiplier>.npy``, ``rtl/…`` (`export.hardware`),
 ``golden/input.npy`` (uint8 images) and ``golden/logits.npy`` (float32, the model's output for
 them).
 """
@@ -10,22 +11,22 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from torch import Tensor
 
 from hw.errors import InputError
-from hw.files import read_json, write_bytes, write_json, write_text
-from lut import LUT, LibraryEntry
+from hw.files import write_bytes, write_json, write_text
+from lut import LibraryEntry
 
+from .hardware import hardware_files
 from .integer import (
     FRACTION_BITS,
     STATE_BITS,
@@ -37,15 +38,13 @@ from .integer import (
     Requantise,
 )
 from .onnx_bodies import product_body
-from .onnx_functions import PRODUCTS
 from .onnx_model import ModelMetadata, write_onnx
-from .rtl import ModuleNames, multipliers_rtl, source_path, verilog_table
+from .qonnx import write_qonnx
+from .rtl import ModuleNames, source_path
+from .verification import FORMAT, MANIFEST, PROPERTY, Verified, verify
 
-__all__ = ["Bundle", "verify", "write_bundle"]
+__all__ = ["Bundle", "copy_bundle", "write_bundle"]
 
-FORMAT = 1
-MANIFEST = "manifest.json"
-PROPERTY = "cosearch.manifest"
 OPERAND_ORDER = (
     "LUT[a, b] by bit pattern: row a = first operand = activation, "
     "column b = second operand = weight"
@@ -79,75 +78,72 @@ class Bundle:
         return round(node.macs * entry.cost.energy_fj * 1000)
 
 
-def write_bundle(bundle: Bundle, folder: Path) -> dict[str, int]:
+def write_bundle(bundle: Bundle, folder: Path) -> Verified:
     """Write and verify the bundle beside `folder`, then rename it: it is there whole or not at all.
 
-    Returns what :func:`verify` counted.
-
-    Raises InputError when `folder` exists, or when the verification fails.
+    Returns what :func:`verify` checked. Raises InputError when `folder` exists, or when the
+    verification fails.
     """
+    with _placed(folder) as beside:
+        _write(bundle, beside)
+        return verify(beside)
+
+
+def copy_bundle(source: Path, folder: Path) -> Verified:
+    """Copy the bundle `source` to the new `folder` and verify the copy before it has that name."""
+    with _placed(folder) as beside:
+        shutil.copytree(source, beside, dirs_exist_ok=True)
+        return verify(beside)
+
+
+@contextmanager
+def _placed(folder: Path) -> Iterator[Path]:
+    """A folder beside `folder` that gets its name at the end, or is removed."""
     if folder.exists():
         raise InputError(f"{folder} must be a new folder, not one that is there")
     folder.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
     try:
-        _write(bundle, beside)
-        counts = verify(beside)
+        yield beside
         beside.chmod(folder.parent.stat().st_mode & 0o777)
         beside.rename(folder)
     except BaseException:
         shutil.rmtree(beside, ignore_errors=True)
         raise
-    return counts
-
-
-def verify(folder: Path) -> dict[str, int]:
-    """Check a bundle; returns how many of each thing were checked.
-
-    Digests of all files; the manifest and the layers' annotations against the model; tables against
-    their digests; every Verilog file, read by Yosys and simulated over all operand pairs, against
-    its table; onnxruntime's logits for the golden input against the golden logits, bit for bit.
-    Raises InputError that says where a bundle is not what it says.
-    """
-    manifest = read_json(folder / MANIFEST)
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        raise InputError(f"{folder / MANIFEST} must be the manifest of a bundle of format {FORMAT}")
-    try:
-        _check_digests(folder, manifest["files"])
-        _check_annotations(folder, manifest)
-        for item in manifest["multipliers"]:
-            _check_multiplier(folder, item)
-        images = _check_logits(folder)
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{folder / MANIFEST} must be a complete manifest, not lack {error}"
-        ) from None
-    return {
-        "files": len(manifest["files"]),
-        "multipliers": len(manifest["multipliers"]),
-        "operand_pairs": 65_536 * len(manifest["multipliers"]),
-        "images": images,
-    }
 
 
 def _write(bundle: Bundle, folder: Path) -> None:
-    description = _description(bundle)
+    texts, no_array = hardware_files(bundle.name, bundle.network, bundle.used, bundle.images)
+    for path, text in texts.items():
+        write_text(folder / "rtl" / path, text)
     energies = {node.layer: bundle.energy_aj(node) for node in bundle.network.layers}
+    metadata = ModelMetadata(bundle.name, energies)
+    description = {
+        **_description(bundle),
+        "array": no_array or "rtl/array",
+        "qonnx": _write_twin(bundle, folder, metadata),
+    }
     properties = {PROPERTY: json.dumps(description, sort_keys=True)}
-    metadata = ModelMetadata(bundle.name, energies, properties)
-    write_onnx(bundle.network, folder / "model.onnx", metadata)
+    write_onnx(bundle.network, folder / "model.onnx", replace(metadata, properties=properties))
     for entry in bundle.used:
         entry.lut.save(folder / "luts" / f"{entry.name}.npy")
-    for path, text in multipliers_rtl(bundle.used).items():
-        write_text(folder / "rtl" / path, text)
     _save_array(folder / "golden" / "input.npy", bundle.images.numpy())
     _save_array(folder / "golden" / "logits.npy", bundle.network(bundle.images).numpy())
     files = {
-        str(path.relative_to(folder)): _sha256(path.read_bytes())
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(folder.rglob("*"))
         if path.is_file()
     }
     write_json(folder / MANIFEST, {**description, "files": files})
+
+
+def _write_twin(bundle: Bundle, folder: Path, metadata: ModelMetadata) -> str:
+    """The name of the QONNX twin, or why there is none: it has no form for some nodes."""
+    try:
+        write_qonnx(bundle.network, folder / "model.qonnx.onnx", metadata)
+    except InputError as error:
+        return f"none: {error}"
+    return "model.qonnx.onnx"
 
 
 def _description(bundle: Bundle) -> dict[str, Any]:
@@ -247,115 +243,7 @@ def _multiplier(entry: LibraryEntry) -> dict[str, Any]:
     }
 
 
-def _check_digests(folder: Path, files: Mapping[str, str]) -> None:
-    for name, expected in files.items():
-        path = _inside(folder, name)
-        if not path.is_file():
-            raise InputError(f"{path} must exist, the manifest names it")
-        found = _sha256(path.read_bytes())
-        if found != expected:
-            raise InputError(f"{path} must have SHA-256 {expected}, not {found}")
-
-
-def _check_annotations(folder: Path, manifest: dict[str, Any]) -> None:
-    """The manifest is what the model's own copy says, and so are the attributes of its layers."""
-    model = _load_model(folder / "model.onnx")
-    description = {key: value for key, value in manifest.items() if key != "files"}
-    copies = [p.value for p in model.metadata_props if p.key == PROPERTY]
-    if not copies or json.loads(copies[0]) != description:
-        raise InputError(
-            f"{folder / MANIFEST} must say the same as {PROPERTY} in model.onnx, it does not"
-        )
-    nodes = [node for node in model.graph.node if node.op_type.startswith(PRODUCTS)]
-    for node, layer in zip(nodes, manifest["layers"], strict=True):
-        attributes = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-        for key in ("layer", "multiplier", "lut_sha256", "macs", "energy_aj"):
-            value = attributes[key].decode() if isinstance(layer[key], str) else attributes[key]
-            if value != layer[key]:
-                raise InputError(
-                    f"{key} of layer {layer['layer']!r} must be {layer[key]!r} in model.onnx as in "
-                    f"{MANIFEST}, not {value!r}"
-                )
-
-
-def _load_model(path: Path) -> onnx.ModelProto:
-    try:
-        return onnx.load(path)
-    except (OSError, DecodeError) as error:
-        raise InputError(f"{path} must be an ONNX model ({error})") from None
-
-
-def _check_multiplier(folder: Path, item: Mapping[str, Any]) -> None:
-    lut = LUT.load(
-        _inside(folder, item["lut"]),
-        a_signed=bool(item["a_signed"]),
-        b_signed=bool(item["b_signed"]),
-        name=str(item["name"]),
-    )
-    if lut.digest != item["lut_sha256"]:
-        raise InputError(f"{folder / item['lut']} must be the table of digest {item['lut_sha256']}")
-    path = _inside(folder, item["verilog"])
-    table = verilog_table(path, lut)
-    if not np.array_equal(table, lut.table):
-        a, b = np.argwhere(table != lut.table)[0]
-        raise InputError(
-            f"{path} must multiply as {item['lut']} says: {lut.table[a, b]} for the bit patterns "
-            f"{a} and {b}, not {table[a, b]}"
-        )
-
-
-def _check_logits(folder: Path) -> int:
-    images, expected = (
-        _load_array(folder / "golden" / name) for name in ("input.npy", "logits.npy")
-    )
-    logits = onnxruntime_logits(folder / "model.onnx", images)
-    if logits.dtype != expected.dtype or not np.array_equal(logits, expected):
-        different = int((logits != expected).any(axis=1).sum())
-        raise InputError(
-            f"{folder / 'model.onnx'} must give the golden logits bit for bit; "
-            f"{different} of {len(images)} images differ"
-        )
-    return len(images)
-
-
-def onnxruntime_logits(
-    model: Path, images: NDArray[np.uint8], *, threads: int = 1, optimised: bool = True
-) -> NDArray[np.float32]:
-    """The model's output for `images` in stock onnxruntime, on the CPU."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    levels = onnxruntime.GraphOptimizationLevel
-    options.graph_optimization_level = (
-        levels.ORT_ENABLE_ALL if optimised else levels.ORT_DISABLE_ALL
-    )
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
-    logits: NDArray[np.float32] = session.run(None, {session.get_inputs()[0].name: images})[0]
-    return logits
-
-
-def _inside(folder: Path, name: str) -> Path:
-    """A file of the bundle; a name that leads out of the bundle is refused."""
-    path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"files of a bundle must lie inside it, not at {name!r}")
-    return path
-
-
 def _save_array(path: Path, array: NDArray[Any]) -> None:
     buffer = BytesIO()
     np.save(buffer, array)
     write_bytes(path, buffer.getvalue())
-
-
-def _load_array(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} must be a .npy file ({error})") from None
-    return array
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()

@@ -13,7 +13,7 @@ from lut import LUT
 from .integer import Convolution, Layer, Linear
 from .onnx_functions import MOST_PARTS, approx_conv_name, approx_matmul_name
 
-__all__ = ["FP32_EXACT", "ProductBody", "product_body"]
+__all__ = ["FP32_EXACT", "ProductBody", "largest_sum", "product_body"]
 
 FP32_EXACT = 1 << 24
 FACTOR_RANK_LIMIT = 64
@@ -56,29 +56,40 @@ def _name(layer: Layer, parts: int) -> str:
 
 
 def _bound(layer: Layer, u: NDArray[np.int64], v: NDArray[np.int64]) -> int:
-    """max over outputs of sum_k max_a sum_r |u_r(a)|·|v_r(w_k)|; the largest w_k if unknown.
+    padded = isinstance(layer, Convolution) and any(layer.geometry.padding)
+    zero = layer.zero_point if padded else None
+    return largest_sum(u, v, zero, _weights(layer), _fan_in(layer))
 
-    In a layer that pads, u stands for u less the row of the zero point, which is in the bias.
+
+def largest_sum(
+    u: NDArray[np.int64],
+    v: NDArray[np.int64],
+    zero_point: int | None,
+    weights: NDArray[np.int64] | None,
+    fan_in: int,
+) -> int:
+    """max over outputs of sum_k max_a sum_r |u_r(a)|·|v_r(w_k)|; the largest w_k where `weights`,
+    levels (O, fan_in), are None.
+
+    In a layer that pads, u stands for u less the row of the zero point, which is in the bias; it is
+    None for one that does not.
     """
-    row = np.zeros_like(u[:1])
-    if isinstance(layer, Convolution) and any(layer.geometry.padding):
-        row = u[layer.zero_point & (len(u) - 1)][None]
+    row = np.zeros_like(u[:1]) if zero_point is None else u[zero_point & (len(u) - 1)][None]
     largest = ((np.abs(u - row) @ np.abs(v).T).max(axis=0) + (np.abs(row) @ np.abs(v).T))[0]
-    weights = _weights(layer, len(v))
     if weights is None:
-        return int(largest.max()) * _fan_in(layer)
-    return int(largest[weights].sum(axis=1).max())
+        return int(largest.max()) * fan_in
+    return int(largest[weights & (len(v) - 1)].sum(axis=1).max())
 
 
-def _weights(layer: Layer, columns: int) -> NDArray[np.int64] | None:
-    """Bit patterns (O, fan-in); None where both operands are activations."""
+def _weights(layer: Layer) -> NDArray[np.int64] | None:
+    """Levels (O, fan-in); None where both operands are activations."""
     if isinstance(layer, Convolution):
         levels = layer.weight.flatten(1)
     elif isinstance(layer, Linear):
         levels = layer.weight.T
     else:
         return None
-    return levels.numpy().astype(np.int64) & (columns - 1)
+    return levels.numpy().astype(np.int64)
 
 
 def _fan_in(layer: Layer) -> int:

@@ -52,8 +52,9 @@ def read_bytes(path: Path) -> bytes:
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The JSON object in `path`. Raises InputError for anything else, or one nested too deeply."""
+    data = read_bytes(path)
     try:
-        manifest = json.loads(read_bytes(path))
+        manifest = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} must be a JSON file, not corrupt data ({error})") from None
     if not isinstance(manifest, dict):
@@ -86,8 +87,9 @@ def read_model(path: Path) -> onnx.ModelProto:
     """The checked ONNX model. Raises InputError where it is none, keeps data in other files, or has
     a node or a function that needs its own result.
     """
+    data = read_bytes(path)
     try:
-        model = onnx.load_model_from_string(read_bytes(path))
+        model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} must be an ONNX model ({error})") from None
     if any(t.data_location == onnx.TensorProto.EXTERNAL for t in _tensors(model)):

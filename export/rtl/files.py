@@ -20,7 +20,13 @@ from .structural import structural_verilog
 if TYPE_CHECKING:
     from hw.multipliers import Multiplier
 
-__all__ = ["multiplier_files", "multiplier_verilog", "multipliers_rtl", "verilog_table"]
+__all__ = [
+    "entry_multiplier",
+    "multiplier_files",
+    "multiplier_verilog",
+    "multipliers_rtl",
+    "verilog_table",
+]
 
 
 def multipliers_rtl(entries: Sequence[LibraryEntry]) -> Mapping[str, str]:
@@ -36,7 +42,7 @@ def multiplier_files(entry: LibraryEntry) -> Mapping[str, str]:
 
     Raises InputError when the circuit of that name has another table than `entry`.
     """
-    multiplier, header, lut = _circuit(entry), _header(entry), entry.lut
+    multiplier, header, lut = entry_multiplier(entry), _header(entry), entry.lut
     names = ModuleNames(entry.name)
     converted = names.converted(lut.a_signed)
     netlist = multiplier.netlist
@@ -73,7 +79,7 @@ def multiplier_verilog(entry: LibraryEntry) -> str:
     Raises InputError when the circuit of that name has another table than `entry`.
     """
     module = ModuleNames(entry.name).structural
-    return structural_verilog(_circuit(entry).netlist, module, _header(entry))
+    return structural_verilog(entry_multiplier(entry).netlist, module, _header(entry))
 
 
 def verilog_table(path: Path, lut: LUT) -> NDArray[np.int32]:
@@ -83,7 +89,8 @@ def verilog_table(path: Path, lut: LUT) -> NDArray[np.int32]:
     return truth_table(read_verilog(path, path.stem), signed=lut.a_signed)
 
 
-def _circuit(entry: LibraryEntry) -> "Multiplier":
+def entry_multiplier(entry: LibraryEntry) -> "Multiplier":
+    """The circuit of a library's entry. Raises InputError where that has another table."""
     from hw import build_multiplier
 
     multiplier = (

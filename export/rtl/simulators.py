@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from hw.errors import InputError
 
-__all__ = ["lint_warnings", "simulated_table"]
+__all__ = ["icarus_present", "lint_warnings", "simulated_table"]
 
 
 def simulated_table(
@@ -93,6 +93,11 @@ def lint_warnings(
             for command in commands
         ]
     return [line for run in found for line in (run.stdout + run.stderr).splitlines()]
+
+
+def icarus_present() -> bool:
+    """Whether Icarus is installed: compiler and simulator."""
+    return all(shutil.which(program) is not None for program in ("iverilog", "vvp"))
 
 
 def icarus() -> list[str]:

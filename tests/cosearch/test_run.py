@@ -121,7 +121,7 @@ def test_energy_adds_up(straight: Path) -> None:
 
 
 def test_bundle_verifies(straight: Path) -> None:
-    assert verify(straight / "bundle")["images"] == 539
+    assert verify(straight / "bundle").images == 539
 
 
 def test_killed_twice_and_resumed_it_ends_with_the_same_bytes(

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
-from export import Bundle, integerise, verify, write_bundle
+from export import Bundle, Verified, copy_bundle, integerise, verify, write_bundle
+from export.rtl import icarus_present
 from hw.errors import InputError
 from lut import MultiplierLibrary
 
@@ -37,20 +39,28 @@ def folder(bundle: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_holds_what_a_team_takes_over(folder: Path) -> None:
     files = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert files == {
+    outside = {name for name in files if not name.startswith("rtl/")}
+    assert outside == {
         "model.onnx",
+        "model.qonnx.onnx",
         "manifest.json",
         "golden/input.npy",
         "golden/logits.npy",
         *(f"luts/{name}.npy" for name in NAMES[:2]),
-        *(f"rtl/{name}.v" for name in NAMES[:2]),
     }
-    assert verify(folder) == {
-        "files": 7,
-        "multipliers": 2,
-        "operand_pairs": 131_072,
-        "images": 20,
+    forms = ("", "_behavioural", "_pipelined", "_unsigned")
+    assert files >= {
+        *(f"rtl/src/cosearch_{name}{form}.v" for name in NAMES[:2] for form in forms),
+        *(f"rtl/tb/cosearch_{name}_tb.v" for name in NAMES[:2]),
+        "rtl/array/cosearch_systolic_array.v",
+        "rtl/hls/cosearch_product.h",
+        "rtl/Makefile",
+        "rtl/README.md",
+        "rtl/cosearch.core",
     }
+    found = verify(folder)
+    assert found == Verified(len(files) - 1, 6, 2, 131_072, found.readers, 20)
+    assert found.readers == ("Yosys", "Icarus")[: 1 + icarus_present()]
 
 
 def test_manifest_accounts_for_every_layer(folder: Path, bundle: Bundle) -> None:
@@ -132,11 +142,47 @@ def test_wrong_contents_with_right_digests_are_found(folder: Path, tmp_path: Pat
     with pytest.raises(InputError, match="bit for bit; 1 of 20 images differ"):
         verify(changed)
     changed = _with_manifest(folder, tmp_path / "verilog", files={})
-    exact = (changed / "rtl" / "mul8s_array.v").read_text()
+    sources = changed / "rtl" / "src"
+    exact = (sources / "cosearch_mul8s_array.v").read_text()
     other = exact.replace("mul8s_array", "mul8s_truncated_k7")
-    (changed / "rtl" / "mul8s_truncated_k7.v").write_text(other)
-    with pytest.raises(InputError, match="truncated_k7.v must multiply as luts/mul8s_trunc"):
+    (sources / "cosearch_mul8s_truncated_k7.v").write_text(other)
+    with pytest.raises(
+        InputError, match=r"truncated_k7.v must multiply as luts/mul8s_trunc.*read by Yosys"
+    ):
         verify(changed)
+
+
+def test_model_that_computes_with_another_table_is_found(folder: Path, tmp_path: Path) -> None:
+    changed = _with_manifest(folder, tmp_path / "table", files={})
+    model = onnx.load(changed / "model.onnx")
+    tensor = next(t for t in model.graph.initializer if t.name == "mul8s_truncated_k7.u")
+    factor = numpy_helper.to_array(tensor).copy()
+    factor[200, 1] += 1
+    tensor.CopyFrom(numpy_helper.from_array(factor, tensor.name))
+    onnx.save(model, changed / "model.onnx")
+    with pytest.raises(InputError, match="must compute with the table of mul8s_truncated_k7"):
+        verify(changed)
+
+
+def test_bound_that_is_not_the_models_is_found(folder: Path, tmp_path: Path) -> None:
+    changed = _with_manifest(folder, tmp_path / "bound", files={})
+    manifest = json.loads((changed / "manifest.json").read_text())
+    manifest["layers"][1]["body"]["exactness_bound"] -= 1
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    model = onnx.load(changed / "model.onnx")
+    copy = next(p for p in model.metadata_props if p.key == "cosearch.manifest")
+    copy.value = json.dumps({k: v for k, v in manifest.items() if k != "files"}, sort_keys=True)
+    onnx.save(model, changed / "model.onnx")
+    with pytest.raises(InputError, match="must have sums of at most"):
+        verify(changed)
+
+
+def test_copy_is_verified_before_it_is_there(folder: Path, tmp_path: Path) -> None:
+    assert copy_bundle(folder, tmp_path / "copy") == verify(folder)
+    (tmp_path / "copy" / "luts" / "mul8s_array.npy").write_bytes(b"")
+    with pytest.raises(InputError, match=r"mul8s_array.npy must have SHA-256"):
+        copy_bundle(tmp_path / "copy", tmp_path / "again")
+    assert not (tmp_path / "again").exists()
 
 
 def test_paths_that_leave_the_bundle_are_refused(folder: Path, tmp_path: Path) -> None:

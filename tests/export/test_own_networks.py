@@ -255,7 +255,7 @@ def test_bundle_of_a_transformer(tmp_path: Path) -> None:
     case = Case(_transformer(), assignment, AFFINE, (1, 8, 8), 4)
     network = integerise(case.emulated(), case.shape, 1 / 255)
     write_bundle(Bundle("vit", network, tuple(library), case.pixels(), {}), tmp_path / "bundle")
-    assert verify(tmp_path / "bundle")["images"] == 4
+    assert verify(tmp_path / "bundle").images == 4
     manifest = json.loads((tmp_path / "bundle" / "manifest.json").read_text())
     layers = {layer["layer"]: layer for layer in manifest["layers"]}
     assert layers["blocks.0.attention.scores"]["multiplier"] == "mul8s_truncated_k7"
