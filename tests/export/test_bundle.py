@@ -9,12 +9,14 @@ import onnx
 import pytest
 
 from export import Bundle, integerise, verify, write_bundle
+from export.rtl import ModuleNames
 from hw.errors import InputError
 from lut import MultiplierLibrary
 
 from .networks import pixels, trained_residual
 
 NAMES = ["mul8s_array", "mul8s_truncated_k7", "mul8u_array"]
+BENCH = ("_variants.v", "_tb.v", ".hex")
 
 
 @pytest.fixture(scope="module")
@@ -43,10 +45,17 @@ def test_holds_what_a_team_takes_over(folder: Path) -> None:
         "golden/input.npy",
         "golden/logits.npy",
         *(f"luts/{name}.npy" for name in NAMES[:2]),
-        *(f"rtl/{name}.v" for name in NAMES[:2]),
+        *(
+            f"rtl/src/{module}.v"
+            for name in NAMES[:2]
+            for module in ModuleNames(name).all(signed=True)
+        ),
+        *(f"rtl/tb/cosearch_{name}{end}" for name in NAMES[:2] for end in BENCH),
+        "rtl/tb/cocotb_multipliers.py",
+        "rtl/tb/multipliers.json",
     }
     assert verify(folder) == {
-        "files": 7,
+        "files": 21,
         "multipliers": 2,
         "operand_pairs": 131_072,
         "images": 20,
@@ -132,9 +141,9 @@ def test_wrong_contents_with_right_digests_are_found(folder: Path, tmp_path: Pat
     with pytest.raises(InputError, match="bit for bit; 1 of 20 images differ"):
         verify(changed)
     changed = _with_manifest(folder, tmp_path / "verilog", files={})
-    exact = (changed / "rtl" / "mul8s_array.v").read_text()
+    exact = (changed / "rtl" / "src" / "cosearch_mul8s_array.v").read_text()
     other = exact.replace("mul8s_array", "mul8s_truncated_k7")
-    (changed / "rtl" / "mul8s_truncated_k7.v").write_text(other)
+    (changed / "rtl" / "src" / "cosearch_mul8s_truncated_k7.v").write_text(other)
     with pytest.raises(InputError, match="truncated_k7.v must multiply as luts/mul8s_trunc"):
         verify(changed)
 
