@@ -169,7 +169,7 @@ def concatenation(nets: Sequence[int], references: Mapping[int, str], indent: st
     bits = ", ".join(references[net] for net in reversed(nets))
     if len(nets) == 1:
         return bits
-    if len(bits) < _WIDTH - 20:
+    if len(bits) < _WIDTH - 40:
         return f"{{{bits}}}"
     return "\n".join(["{", *wrapped(bits, f"{indent}  "), f"{indent}}}"])
 
