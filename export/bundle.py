@@ -39,7 +39,7 @@ from .integer import (
 )
 from .onnx_bodies import product_body
 from .onnx_model import ModelMetadata, write_onnx
-from .qonnx import write_qonnx
+from .qonnx import nodes_without_form, write_qonnx
 from .rtl import ModuleNames, source_path
 from .verification import FORMAT, MANIFEST, PROPERTY, Verified, verify
 
@@ -138,11 +138,11 @@ def _write(bundle: Bundle, folder: Path) -> None:
 
 
 def _write_twin(bundle: Bundle, folder: Path, metadata: ModelMetadata) -> str:
-    """The name of the QONNX twin, or why there is none: it has no form for some nodes."""
-    try:
-        write_qonnx(bundle.network, folder / "model.qonnx.onnx", metadata)
-    except InputError as error:
-        return f"none: {error}"
+    """The name of the QONNX twin, or why there is none."""
+    missing = nodes_without_form(bundle.network)
+    if missing:
+        return f"none: the dialect has no form for {', '.join(missing)}"
+    write_qonnx(bundle.network, folder / "model.qonnx.onnx", metadata)
     return "model.qonnx.onnx"
 
 

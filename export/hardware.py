@@ -36,7 +36,12 @@ def hardware_files(
         for entry in entries
     ]
     texts |= hls_files(
-        [HlsMultiplier(entry.name, entry.lut, entry_multiplier(entry).netlist) for entry in entries]
+        [
+            HlsMultiplier(
+                ModuleNames(entry.name).structural, entry.lut, entry_multiplier(entry).netlist
+            )
+            for entry in entries
+        ]
     )
     return {**texts, **flow_files(Flow.of(name, modules, texts))}, reason
 

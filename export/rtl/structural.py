@@ -14,7 +14,7 @@ TITLES: Mapping[str, str] = {
     "product": "partial products",
     "both": "ANDs",
     "half_adder": "half adders: half_adder_<column>_<number>",
-    "half_adder_plus_one": "half adders that add a one of the constant, too: …_<column>_<number>",
+    "half_adder_plus_one": "half adders that also add one: half_adder_plus_one_<column>_<number>",
     "full_adder": "full adders: full_adder_<column>_<number>",
     "leading": "leading ones",
     "n": "gates",
@@ -169,7 +169,7 @@ def concatenation(nets: Sequence[int], references: Mapping[int, str], indent: st
     bits = ", ".join(references[net] for net in reversed(nets))
     if len(nets) == 1:
         return bits
-    if len(bits) < _WIDTH - 20:
+    if len(bits) < _WIDTH - 40:
         return f"{{{bits}}}"
     return "\n".join(["{", *wrapped(bits, f"{indent}  "), f"{indent}}}"])
 

@@ -44,7 +44,7 @@ def finished_run(path: Path, config: Config | None = None) -> RunFolder:
     _write_lines(run.search_metrics, [search_row(epoch) for epoch in range(12)])
     _write_lines(run.train_metrics, [train_row(r, e) for r in ROLE_ERRORS for e in range(40)])
     _write(run.evaluation, evaluation())
-    for name in ("model.onnx", "manifest.json", "rtl/mul8s_truncated_k6.v"):
+    for name in ("model.onnx", "manifest.json", "rtl/src/cosearch_mul8s_truncated_k6.v"):
         (run.bundle / name).parent.mkdir(parents=True, exist_ok=True)
         (run.bundle / name).write_text("")
     for stage, seconds in zip(STAGE_FILES, (9.1, 92.4, 61.0, 1.2, 4.5), strict=False):

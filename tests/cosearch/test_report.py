@@ -81,7 +81,7 @@ def test_the_page_shows_the_figures(results: Results) -> None:
         "skip_connect",
         "cells.2.edge_2",
         "seed 0",
-        "rtl/mul8s_truncated_k6.v",
+        "rtl/src/cosearch_mul8s_truncated_k6.v",
     ]
     for word in words:
         assert word in html

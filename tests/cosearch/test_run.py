@@ -82,7 +82,7 @@ def test_everything_is_there(straight: Path) -> None:
         "bundle/golden/logits.npy",
     ):
         assert (straight / name).stat().st_size > 0, name
-    assert len(list((straight / "bundle" / "rtl").glob("*.v"))) >= 1
+    assert len(list((straight / "bundle" / "rtl" / "src").glob("*.v"))) >= 1
     rows = (straight / "search" / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in rows] == [1, 2, 3]
 

@@ -110,7 +110,7 @@ def test_evolved_circuit_is_kept_with_the_library(tmp_path: Path) -> None:
     entry = MultiplierLibrary.load(tmp_path / "luts")[multiplier.name]
     assert entry.family == "evolved"
     assert entry.digest == LUT.of(build_multiplier("mul8s_truncated_k6")).digest
-    assert f"module {multiplier.name}(a, b, p);" in multiplier_verilog(entry)
+    assert f"module cosearch_{multiplier.name}(a, b, p);" in multiplier_verilog(entry)
     with pytest.raises(InputError, match="must lie in"):
         MultiplierLibrary.build([multiplier.name], circuits=circuits)
 

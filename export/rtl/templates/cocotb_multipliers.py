@@ -95,14 +95,17 @@ def run(module: str, simulator: str, build: Path) -> int:
     runner.build(
         sources=sources, hdl_toplevel=top, build_dir=build, always=True, timescale=("1ns", "1ns")
     )
-    results = runner.test(
-        hdl_toplevel=top,
-        test_module=Path(__file__).stem,
-        test_dir=Path(__file__).parent,
-        build_dir=build,
-        results_xml=str(build / "results.xml"),
-        extra_env={"COSEARCH_MODULE": module, "PYTHONPATH": os.pathsep.join(sys.path)},
-    )
+    try:
+        results = runner.test(
+            hdl_toplevel=top,
+            test_module=Path(__file__).stem,
+            test_dir=Path(__file__).parent,
+            build_dir=build,
+            results_xml=str(build / "results.xml"),
+            extra_env={"COSEARCH_MODULE": module, "PYTHONPATH": os.pathsep.join(sys.path)},
+        )
+    except SystemExit:  # what the runner raises where a test failed
+        return 1
     tests, failed = get_results(results)
     return failed if tests else 1
 
