@@ -139,7 +139,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
 
 def _write_twin(bundle: Bundle, folder: Path, metadata: ModelMetadata) -> str:
     """The name of the QONNX twin, or why there is none."""
-    missing = nodes_without_form(bundle.network)
+    missing = sorted({type(node).__name__ for node in nodes_without_form(bundle.network)})
     if missing:
         return f"none: the dialect has no form for {', '.join(missing)}"
     write_qonnx(bundle.network, folder / "model.qonnx.onnx", metadata)

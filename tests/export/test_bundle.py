@@ -9,13 +9,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-<<<<<<< HEAD
 from export import Bundle, Verified, copy_bundle, integerise, verify, write_bundle
 from export.rtl import icarus_present
-=======
-from export import Bundle, integerise, verify, write_bundle
-from export.rtl import ModuleNames
->>>>>>> rtl
 from hw.errors import InputError
 from lut import MultiplierLibrary
 
@@ -53,7 +48,6 @@ def test_holds_what_a_team_takes_over(folder: Path) -> None:
         "golden/input.npy",
         "golden/logits.npy",
         *(f"luts/{name}.npy" for name in NAMES[:2]),
-<<<<<<< HEAD
     }
     forms = ("", "_behavioural", "_pipelined", "_unsigned")
     assert files >= {
@@ -64,22 +58,6 @@ def test_holds_what_a_team_takes_over(folder: Path) -> None:
         "rtl/Makefile",
         "rtl/README.md",
         "rtl/cosearch.core",
-=======
-        *(
-            f"rtl/src/{module}.v"
-            for name in NAMES[:2]
-            for module in ModuleNames(name).all(signed=True)
-        ),
-        *(f"rtl/tb/cosearch_{name}{end}" for name in NAMES[:2] for end in BENCH),
-        "rtl/tb/cocotb_multipliers.py",
-        "rtl/tb/multipliers.json",
-    }
-    assert verify(folder) == {
-        "files": 21,
-        "multipliers": 2,
-        "operand_pairs": 131_072,
-        "images": 20,
->>>>>>> rtl
     }
     found = verify(folder)
     assert found == Verified(len(files) - 1, 6, 2, 131_072, found.readers, 20)
@@ -165,7 +143,6 @@ def test_wrong_contents_with_right_digests_are_found(folder: Path, tmp_path: Pat
     with pytest.raises(InputError, match="bit for bit; 1 of 20 images differ"):
         verify(changed)
     changed = _with_manifest(folder, tmp_path / "verilog", files={})
-<<<<<<< HEAD
     sources = changed / "rtl" / "src"
     exact = (sources / "cosearch_mul8s_array.v").read_text()
     other = exact.replace("mul8s_array", "mul8s_truncated_k7")
@@ -173,12 +150,6 @@ def test_wrong_contents_with_right_digests_are_found(folder: Path, tmp_path: Pat
     with pytest.raises(
         InputError, match=r"truncated_k7.v must multiply as luts/mul8s_trunc.*read by Yosys"
     ):
-=======
-    exact = (changed / "rtl" / "src" / "cosearch_mul8s_array.v").read_text()
-    other = exact.replace("mul8s_array", "mul8s_truncated_k7")
-    (changed / "rtl" / "src" / "cosearch_mul8s_truncated_k7.v").write_text(other)
-    with pytest.raises(InputError, match="truncated_k7.v must multiply as luts/mul8s_trunc"):
->>>>>>> rtl
         verify(changed)
 
 
