@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
 from export import (
@@ -25,7 +26,7 @@ from export import (
 from export.integer import MatrixProduct
 from export.onnx_functions import PRODUCTS
 from hw.errors import InputError
-from lut import LUT, MultiplierLibrary, Quantisation, approximate, calibrate
+from lut import LUT, Matmul, MultiplierLibrary, Quantisation, approximate, calibrate
 
 from ..lut.tables import random_table, truncated
 from .transformer import VisionTransformer, resnet20
@@ -185,6 +186,32 @@ def test_recorded_operands_add_up_to_the_accumulators(case: Case, network: Integ
         assert products.sum() == int(trace[node.name].sum()), node.layer
 
 
+@pytest.mark.parametrize("quantisation", [Quantisation(), AFFINE], ids=["symmetric", "affine"])
+def test_a_trained_transformer_keeps_its_answers(quantisation: Quantisation) -> None:
+    """Of handwritten digits, after a moment of training."""
+    digits = load_digits()
+    images = torch.from_numpy(digits.images[:, None]).to(torch.uint8)
+    labels = torch.from_numpy(digits.target)
+    module = _transformer(blocks=1)
+    optimiser = torch.optim.Adam(module.parameters(), 5e-3)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(150):
+        batch = torch.randint(0, 1400, (64,), generator=generator)
+        loss = nn.functional.cross_entropy(module(images[batch].float() / 16), labels[batch])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    emulated = approximate(module.eval(), truncated(5), quantisation)
+    calibrate(emulated, [images[:256].float() / 16])
+    test, expected = images[1400:], labels[1400:]
+    with torch.no_grad():
+        real = emulated.eval()(test.float() / 16).argmax(1)
+    found = integerise(emulated, (1, 8, 8), 1 / 16)(test).argmax(1)
+    assert (real == expected).float().mean() > 0.6
+    assert (found == real).float().mean() > 0.95
+    assert ((found == expected).float().mean() - (real == expected).float().mean()).abs() < 0.02
+
+
 def test_multiplications_of_a_transformer() -> None:
     case = CASES["transformer"]
     network = integerise(case.emulated(), case.shape, 1 / 255)
@@ -215,8 +242,6 @@ def test_split_product_where_fp32_stops_being_exact() -> None:
     class Products(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            from lut import Matmul
-
             self.products = Matmul()
 
         def forward(self, x: Tensor) -> Tensor:
