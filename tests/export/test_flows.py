@@ -268,6 +268,20 @@ def test_asic_reaches_the_area_of_our_own_synthesis(make: Make, rtl: Path) -> No
 
 
 @needs_make
+def test_asic_uses_the_library_of_this_run_alone(make: Make, rtl: Path) -> None:
+    """Not one that the mapper remembers from a run before."""
+    (rtl / "other.lib").write_text(LIBRARY.read_text().replace("AND2X1", "OTHER"))
+    for library, kept, gone in ((LIBRARY, "AND2X1", "OTHER"), ("other.lib", "OTHER", "AND2X1")):
+        result = make("asic", f"LIBERTY={library}", f"MODULES=cosearch_{SMALL}")
+        assert result.returncode == 0, result.stderr
+        netlist = (rtl / f"build/asic/cosearch_{SMALL}.v").read_text()
+        assert kept in netlist and gone not in netlist
+    (rtl / "empty.lib").write_text("library (empty) { }\n")
+    assert make("asic", "LIBERTY=empty.lib", f"MODULES=cosearch_{SMALL}").returncode
+    assert not (rtl / f"build/asic/cosearch_{SMALL}.v").exists()
+
+
+@needs_make
 @pytest.mark.skipif(shutil.which("sta") is None, reason="OpenSTA is missing: apt install opensta")
 def test_sta(make: Make, rtl: Path) -> None:
     arguments = ("asic", "sta", f"LIBERTY={LIBRARY}", f"MODULES=cosearch_{SMALL}", "STAGES=2")
