@@ -139,7 +139,7 @@ def test_same_flow_gives_the_same_texts() -> None:
     assert list(flow_files(flow).items()) == list(flow_files(flow).items())
     texts = flow_files(Flow("a network-1", flow.modules, flow.sources))
     assert "name: cosearch::a_network_1:1.0.0" in texts["cosearch.core"]
-    assert "lint cosearch::a_network_1;" in texts["README.md"]
+    assert "cosearch::a_network_1`" in texts["README.md"]
     assert {"Makefile", "README.md", "cosearch.core", "scripts/asic.ys"} <= set(texts)
     assert not any("@MODULES@" in text or "NAME@" in text for text in texts.values())
 
