@@ -66,6 +66,11 @@ class Flow:
             if not re.fullmatch(r"tb/\w+\.v", path, re.ASCII):
                 raise InputError(f"bench must be tb/<module>.v, not {path!r}")
 
+    @property
+    def core_name(self) -> str:
+        """The name for FuseSoC, without what separates its parts."""
+        return re.sub(r"\W", "_", self.name, flags=re.ASCII)
+
     @classmethod
     def of(cls, name: str, modules: Sequence[FlowModule], paths: Iterable[str]) -> "Flow":
         """The flow of a folder with these files, told apart by where they lie.
@@ -114,6 +119,7 @@ def _filled(text: str, flow: Flow) -> str:
     widths = (f"WIDTHS_{m.name} := {m.a_width} {m.b_width} {m.p_width}" for m in flow.modules)
     values = {
         "@NAME@": flow.name,
+        "@CORE_NAME@": flow.core_name,
         "@MODULES@": " ".join(module.name for module in flow.modules),
         "@BENCHES@": " ".join(flow.benches),
         "@COCOTB@": " ".join(flow.cocotb),

@@ -1,6 +1,5 @@
 """The FuseSoC core of `rtl/`: CAPI2, with targets to lint, to simulate and to synthesise."""
 
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
@@ -24,7 +23,7 @@ def core_file(flow: Flow) -> str:
     return "\n".join(
         [
             "CAPI=2:",
-            f"name: cosearch::{re.sub(r'[^A-Za-z0-9_]', '_', flow.name)}:1.0.0",
+            f"name: cosearch::{flow.core_name}:1.0.0",
             'description: "Approximate multipliers of a network, and an array of them"',
             "",
             *_filesets(flow),

@@ -137,9 +137,11 @@ def write(folder: Path, path: str, text: str) -> None:
 def test_same_flow_gives_the_same_texts() -> None:
     flow = Flow("digits", [FlowModule("cosearch_m")], ["src/cosearch_m.v"])
     assert list(flow_files(flow).items()) == list(flow_files(flow).items())
-    texts = flow_files(flow)
+    texts = flow_files(Flow("a network-1", flow.modules, flow.sources))
+    assert "name: cosearch::a_network_1:1.0.0" in texts["cosearch.core"]
+    assert "cosearch::a_network_1`" in texts["README.md"]
     assert {"Makefile", "README.md", "cosearch.core", "scripts/asic.ys"} <= set(texts)
-    assert not any("@MODULES@" in text or "@NAME@" in text for text in texts.values())
+    assert not any("@MODULES@" in text or "NAME@" in text for text in texts.values())
 
 
 @pytest.mark.parametrize(
@@ -265,6 +267,20 @@ def test_asic_reaches_the_area_of_our_own_synthesis(make: Make, rtl: Path) -> No
     mapped = hw.read_verilog(rtl / f"build/asic/cosearch_{LARGE}.v", f"cosearch_{LARGE}", library)
     table = hw.truth_table(mapped, signed=False)
     assert (table == hw.truth_table(hw.build_multiplier(LARGE).netlist, signed=False)).all()
+
+
+@needs_make
+def test_asic_uses_the_library_of_this_run_alone(make: Make, rtl: Path) -> None:
+    """Not one that the mapper remembers from a run before."""
+    (rtl / "other.lib").write_text(LIBRARY.read_text().replace("AND2X1", "OTHER"))
+    for library, kept, gone in ((LIBRARY, "AND2X1", "OTHER"), ("other.lib", "OTHER", "AND2X1")):
+        result = make("asic", f"LIBERTY={library}", f"MODULES=cosearch_{SMALL}")
+        assert result.returncode == 0, result.stderr
+        netlist = (rtl / f"build/asic/cosearch_{SMALL}.v").read_text()
+        assert kept in netlist and gone not in netlist
+    (rtl / "empty.lib").write_text("library (empty) { }\n")
+    assert make("asic", "LIBERTY=empty.lib", f"MODULES=cosearch_{SMALL}").returncode
+    assert not (rtl / f"build/asic/cosearch_{SMALL}.v").exists()
 
 
 @needs_make
