@@ -204,7 +204,7 @@ def test_files_are_the_same_every_time(network: IntegerNetwork) -> None:
     assert [path for path in first if path.startswith("tb/") and path.endswith(".v")] == [
         "tb/cosearch_array_stem.v",
         "tb/cosearch_array_depthwise.v",
-        "tb/cosearch_array_classifier.v",  # of two layers that with fewer multiplications
+        "tb/cosearch_array_pointwise.v",  # and not the classifier, of one position an image
     ]
 
 
