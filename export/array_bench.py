@@ -312,7 +312,7 @@ def main():
             test_dir=RTL / "tb" / "array",
             build_dir=build,
             results_xml=str(build / f"{folder.parent.name}.xml"),
-            extra_env={"TRACE": str(folder.parent)},
+            extra_env={"TRACE": str(folder.parent), "PYTHONDONTWRITEBYTECODE": "1"},
         )
         failed += get_results(results)[1]
     sys.exit(failed)

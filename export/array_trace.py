@@ -5,7 +5,7 @@ network's own trace, whose accumulators are those of the ONNX model.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,14 +98,24 @@ def layer_trace(
     unknown layer, a multiplier the array lacks, and a fan-in whose sums might overflow.
     """
     node = _layer(network, layer)
-    usable = array.columns_with(node.lut.name)
-    fan_in = node.weight[0].numel()
-    if fan_in > array.largest_fan_in(node.lut.name):
+    _check_fan_in(node, array)
+    return _node_trace(node, network.trace(images), array, positions)
+
+
+def _check_fan_in(node: Convolution, array: ArrayDescription) -> None:
+    fan_in, largest = node.weight[0].numel(), array.largest_fan_in(node.lut.name)
+    if fan_in > largest:
         raise InputError(
-            f"fan-in of layer {layer!r} must be at most {array.largest_fan_in(node.lut.name)} for "
-            f"accumulators of {array.accumulator_width} bits, not {fan_in}"
+            f"fan-in of layer {node.layer!r} must be at most {largest} for accumulators of "
+            f"{array.accumulator_width} bits, not {fan_in}"
         )
-    values = network.trace(images)
+
+
+def _node_trace(
+    node: Convolution, values: Mapping[str, Tensor], array: ArrayDescription, positions: int | None
+) -> ArrayTrace:
+    """The trace of a layer, given the integers of every node."""
+    usable = array.columns_with(node.lut.name)
     operands = activation_patterns(node, values[node.inputs[0]])[:, :positions]
     sums = values[node.name].permute(1, 0, 2, 3).flatten(1).numpy()[:, :positions]
     shape = LayerShape.convolution(node.weight.shape, node.geometry.groups, operands.shape[1])
@@ -114,7 +124,7 @@ def layer_trace(
     weights, active = _weights(node, passes, array, usable)
     streamed = [part for part in passes if part.outputs.start == 0]
     return ArrayTrace(
-        layer,
+        node.layer,
         node.lut.name,
         array,
         schedule,
@@ -208,13 +218,17 @@ def array_files(
     """The array of a network, golden traces of layers through it, benches: path under rtl/ → text.
 
     `layers`: those given, otherwise for each multiplier the layer of fewest multiplications that
-    uses it.
+    uses it, of several positions an image where there is one.
     """
     array = network_array(network, rows, columns)
     chosen = layers if layers is not None else _smallest_layers(network)
+    nodes = [_layer(network, layer) for layer in chosen]
+    for node in nodes:
+        _check_fan_in(node, array)
+    values = network.trace(images[: _images_needed(nodes, positions)])
     files = array_verilog(array)
-    for layer in chosen:
-        found = trace_files(layer_trace(network, layer, images, array, positions))
+    for node in nodes:
+        layer, found = node.layer, trace_files(_node_trace(node, values, array, positions))
         if not files.keys().isdisjoint(found):
             raise InputError(
                 f"layers must have distinct plain names, not {plain_name(layer)!r} twice"
@@ -231,9 +245,13 @@ def _smallest_layers(network: IntegerNetwork) -> list[str]:
     smallest: dict[str, Convolution] = {}
     for node in network.convolutions:
         best = smallest.setdefault(node.lut.digest, node)
-        if node.macs < best.macs:
-            smallest[node.lut.digest] = node
+        smallest[node.lut.digest] = min(best, node, key=lambda n: (n.output_size == (1, 1), n.macs))
     return [node.layer for node in smallest.values()]
+
+
+def _images_needed(nodes: Sequence[Convolution], positions: int) -> int:
+    """How many images have that many positions in each of the layers."""
+    return max(-(-positions // (node.output_size[0] * node.output_size[1])) for node in nodes)
 
 
 def plain_name(layer: str) -> str:

@@ -158,6 +158,7 @@ def test_verilator_gives_the_golden_accumulators(network: IntegerNetwork, tmp_pa
     rtl = written(files, tmp_path)
     shutil.copytree(rtl / "tb/array/stem", rtl / "tb/array/wrong")
     write_text(rtl / "tb/array/wrong/accumulators.hex", "1\n" * 900)
+    before = set((rtl / "tb").rglob("*"))
     command = [sys.executable, "tb/array/run_verilator.py", "--build", "build"]
     done = subprocess.run(command, cwd=rtl, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr  # the wrong one
@@ -166,6 +167,7 @@ def test_verilator_gives_the_golden_accumulators(network: IntegerNetwork, tmp_pa
         trace = layer_trace(network, layer, images, array, 300)
         lines, clocks = len(trace.accumulators) * 300, trace.schedule.clocks
         assert f"{lines} x 2 sums in {clocks} clocks, all equal" in done.stdout, layer
+    assert set((rtl / "tb").rglob("*")) == before  # all it writes is in the build folder
     assert done.stdout.count("all equal") == 3 and "pass 0, position 0: " in done.stdout
 
 
@@ -204,7 +206,7 @@ def test_files_are_the_same_every_time(network: IntegerNetwork) -> None:
     assert [path for path in first if path.startswith("tb/") and path.endswith(".v")] == [
         "tb/cosearch_array_stem.v",
         "tb/cosearch_array_depthwise.v",
-        "tb/cosearch_array_classifier.v",  # of two layers that with fewer multiplications
+        "tb/cosearch_array_pointwise.v",  # and not the classifier, of one position an image
     ]
 
 

@@ -370,6 +370,21 @@ def test_next_weights_load_while_the_last_positions_pass() -> None:
     assert [sums for _, sums in results] == expected
 
 
+def test_a_row_may_load_until_the_swap_is_about_to_reach_it() -> None:
+    """Row r in the clock r - 1 after the swap: the swap's wave comes one clock later."""
+    generator = np.random.default_rng(4)
+    weights, activations = generator.integers(0, 4, (4, 3)), generator.integers(0, 8, (5, 4))
+    clocks = [
+        Clock(load=(row, list(values), [1, 1, 1]), swap=row == 1)
+        for row, values in enumerate(weights)
+    ]
+    for clock, row in zip(clocks[2:], activations, strict=False):
+        clock.activations = list(row)
+    clocks += [Clock(activations=list(row)) for row in activations[2:]]
+    results = Player(uniform(4, 3)).play(iter([*clocks, *[Clock()] * 8]))
+    assert [sums for _, sums in results] == small_matmul(weights, activations, ["random_0"] * 5)
+
+
 def test_units_that_are_not_active_pass_partial_sums_on() -> None:
     """Products of zero are not zero here, so that nothing but the active bit can leave them out."""
     assert TABLES["random_0"][0, 0] != 0
