@@ -7,11 +7,13 @@ with integers (:class:`Requantise`; rounding and batch norm are in the offset), 
 part anywhere.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn import functional
 
 from hw.errors import InputError
@@ -236,6 +238,13 @@ class IntegerNetwork:
     def _logits(self, images: Tensor) -> Tensor:
         last = self.trace(images)[self.nodes[-1].name]
         return last.flatten(1).to(torch.float32) * 2.0**-FRACTION_BITS
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Of every value of one image, by name: found by torch's fake tensors, without computing."""
+        with FakeTensorMode(allow_non_fake_inputs=True):
+            values = self.trace(torch.empty(1, *self.input_shape, dtype=torch.uint8))
+        return {name: tuple(value.shape[1:]) for name, value in values.items()}
 
     @cached_property
     def convolutions(self) -> tuple[Convolution, ...]:

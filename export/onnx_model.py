@@ -6,11 +6,11 @@ rounds.
 """
 
 from collections.abc import Callable
+from math import prod
 from pathlib import Path
 
 import numpy as np
 import onnx
-import torch
 from onnx import FunctionProto, ModelProto, TensorProto, helper
 from torch import nn
 
@@ -93,7 +93,7 @@ def _input(network: IntegerNetwork) -> onnx.ValueInfoProto:
 
 def _classes(network: IntegerNetwork) -> int:
     """Logits of an image, counted."""
-    return network(torch.zeros(1, *network.input_shape, dtype=torch.uint8)).shape[1]
+    return prod(network.shapes[network.nodes[-1].name])
 
 
 def _write_logits(writer: Writer) -> None:

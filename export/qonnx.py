@@ -79,7 +79,7 @@ def nodes_without_form(network: IntegerNetwork) -> tuple[Node, ...]:
 
 def largest_sum(network: IntegerNetwork) -> int:
     """No partial sum of exact products, of a pool or of a global pool exceeds it in magnitude."""
-    sizes, sums = _shapes(network), [0]
+    sizes, sums = network.shapes, [0]
     for node in network.nodes:
         if isinstance(node, Convolution):
             operand = 1 << (node.lut.a_width - node.lut.a_signed)
@@ -92,18 +92,12 @@ def largest_sum(network: IntegerNetwork) -> int:
     return max(sums)
 
 
-def _shapes(network: IntegerNetwork) -> dict[str, tuple[int, ...]]:
-    """Channels, height and width of every value."""
-    values = network.trace(torch.zeros(1, *network.input_shape, dtype=torch.uint8))
-    return {name: tuple(value.shape[1:]) for name, value in values.items()}
-
-
 class _Writer:
     """Collects nodes, initialisers and the integer types of values."""
 
     def __init__(self, network: IntegerNetwork, metadata: ModelMetadata, wide: bool) -> None:
         self.network, self.metadata, self.wide = network, metadata, wide
-        self.shapes = _shapes(network)
+        self.shapes = network.shapes
         self.nodes: list[NodeProto] = []
         self.initialisers: dict[str, TensorProto] = {}
         self.types: dict[str, str] = {network.input_name: "UINT8"}
