@@ -26,7 +26,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-STRATEGIES = ("darts",)
+STRATEGIES = ("darts", "darts_second_order")
 GRADIENTS = ("straight_through", "difference", "fitted")
 EXACT_MULTIPLIER = "mul8s_array"
 
@@ -173,6 +173,11 @@ class Search(Section):
         "share of the epochs, at the start, in which alphas and betas rest",
         minimum=0.0,
         below=1.0,
+    )
+    unrolled_share: float = _setting(
+        1.0,
+        "xi of darts_second_order, as a share of the weights' learning rate; 0: first order",
+        minimum=0.0,
     )
 
     def __post_init__(self) -> None:

@@ -93,10 +93,11 @@ class EnergyModel:
         """Expected energy of one inference in fJ, a scalar."""
         total = self.energies_fj[0] * self.fixed_macs
         for cell_type in CELL_TYPES:
-            alphas, betas, first = supernet.probabilities(cell_type)
-            per_operation = alphas * self.operation_macs[cell_type]
-            total = total + (per_operation * (betas @ self.energies_fj)).sum()
-            total = total + (self.preprocess_macs[cell_type] * (first @ self.energies_fj)).sum()
+            choices = supernet.choices(cell_type)
+            per_operation = choices.alphas * self.operation_macs[cell_type]
+            total = total + (per_operation * (choices.betas @ self.energies_fj)).sum()
+            first = choices.preprocess @ self.energies_fj
+            total = total + (self.preprocess_macs[cell_type] * first).sum()
         return total
 
     @property

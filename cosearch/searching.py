@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from cosearch.checkpoint import save_checkpoint
-from cosearch.genotype import CELL_TYPES, Genotype
+from cosearch.genotype import Genotype
 from cosearch.metrics import record_metrics
 from cosearch.objective import EnergyModel, Objective
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
+from cosearch.selection import normal_skips
 from cosearch.strategies import strategy
 from cosearch.strategies.strategy import Optimisers, StepResult
 from cosearch.supernet import Supernet
@@ -44,12 +45,14 @@ class Search:
         names = task.config.multipliers.candidates
         luts = task.library.luts(names)
         candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
-        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]))
+        self.strategy = strategy(self.settings.strategy, self.settings)
+        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]), self.strategy.form)
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)
         self.objective = Objective(energy, self.settings.energy_weight)
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
+        self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
 
     def _optimisers(self) -> Optimisers:
@@ -118,15 +121,16 @@ class Search:
                 strict=False,
             )
         )
-        steps = strategy(settings.strategy)
         results = [
-            steps.step(
+            self.strategy.step(
                 self.supernet,
                 self.objective,
                 self.optimisers,
                 train,
                 validation,
                 warming_up=self.epoch < settings.warmup_share * settings.epochs,
+                progress=self.epoch / settings.epochs,
+                generator=self.draws,
             )
             for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}")
         ]
@@ -141,6 +145,7 @@ class Search:
             "weight_optimiser": self.optimisers.weights.state_dict(),
             "architecture_optimiser": self.optimisers.architecture.state_dict(),
             "generator": self.generator.get_state(),
+            "draws": self.draws.get_state(),
             "global_generator": torch.get_rng_state(),
         }
 
@@ -153,6 +158,7 @@ class Search:
             self.optimisers.weights.load_state_dict(state["weight_optimiser"])
             self.optimisers.architecture.load_state_dict(state["architecture_optimiser"])
             self.generator.set_state(state["generator"])
+            self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
@@ -162,9 +168,7 @@ class Search:
     def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
         with torch.no_grad():
             energy = float(self.objective.energy.relative(self.supernet))
-            choices = [self.supernet.probabilities(cell_type) for cell_type in CELL_TYPES]
-        genotype = self.supernet.genotype()
-        genes = [gene for node in genotype.normal.nodes for gene in node]
+            choices = self.supernet.all_choices().values()
         return {
             "epoch": self.epoch + 1,
             "train_loss": result.train_loss,
@@ -172,9 +176,9 @@ class Search:
             "validation_loss": result.validation_loss,
             "validation_accuracy": result.validation_accuracy,
             "expected_energy": energy,
-            "alpha_entropy": _entropy([alphas for alphas, _, _ in choices]),
-            "beta_entropy": _entropy([betas for _, betas, _ in choices]),
-            "skips": sum(gene.operation == "skip_connect" for gene in genes),
+            "alpha_entropy": _entropy([choice.alphas for choice in choices]),
+            "beta_entropy": _entropy([choice.betas for choice in choices]),
+            "skips": normal_skips(self.supernet.genotype()),
             "seconds": seconds,
         }
 

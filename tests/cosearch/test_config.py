@@ -179,7 +179,7 @@ WRONG_TABLES = {
     ),
     "unknown strategy": (
         {"search": {"strategy": "dart"}},
-        "search.strategy must be one of darts, not 'dart'; did you mean 'darts'?",
+        "search.strategy must be one of darts, darts_second_order, not 'dart'; did you mean 'darts'?",
     ),
     "unknown data set": (
         {"data": {"name": "digit"}},
