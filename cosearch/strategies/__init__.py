@@ -7,12 +7,18 @@ from hw.errors import unknown_name
 
 from .darts import Darts
 from .darts_second_order import DartsSecondOrder
+from .drnas import Drnas
+from .gdas import Gdas
+from .pc_darts import PartialChannelDarts
 from .strategy import Batch as Batch
 from .strategy import Strategy as Strategy
 
 STRATEGIES: dict[str, Callable[[Search], Strategy]] = {
     "darts": Darts,
     "darts_second_order": DartsSecondOrder,
+    "pc_darts": PartialChannelDarts,
+    "gdas": Gdas,
+    "drnas": Drnas,
 }
 
 

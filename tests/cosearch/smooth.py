@@ -25,6 +25,8 @@ OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
 TINY = SearchSpace(4, 3, 2, OPERATIONS, image_channels=1, classes=10)
 ENERGIES = [1.0, 0.7, 0.4]
 
+ONE_NODE = SearchSpace(4, 3, 1, OPERATIONS, image_channels=1, classes=10)
+
 
 class SmoothConv2d(ApproxConv2d):
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
@@ -35,15 +37,15 @@ class SmoothConv2d(ApproxConv2d):
         return functional.conv2d(x, kernel, self.bias, g.stride, g.padding, g.dilation, g.groups)
 
 
-def tiny(seed: int = 0, form: Form | None = None) -> Supernet:
+def tiny(seed: int = 0, form: Form | None = None, space: SearchSpace = TINY) -> Supernet:
     """The tiny space, emulated with tables."""
     torch.manual_seed(seed)
-    return Supernet(TINY, Candidates(LUTS), Candidates(LUTS[:1]), form or Form())
+    return Supernet(space, Candidates(LUTS), Candidates(LUTS[:1]), form or Form())
 
 
-def smooth(seed: int = 0, form: Form | None = None) -> Supernet:
+def smooth(seed: int = 0, form: Form | None = None, space: SearchSpace = TINY) -> Supernet:
     """The tiny space in float64, without tables."""
-    net = tiny(seed, form).double()
+    net = tiny(seed, form, space).double()
     for module in net.modules():
         if isinstance(module, ApproxConv2d):
             module.__class__ = SmoothConv2d

@@ -179,7 +179,8 @@ WRONG_TABLES = {
     ),
     "unknown strategy": (
         {"search": {"strategy": "dart"}},
-        "search.strategy must be one of darts, darts_second_order, not 'dart'; did you mean 'darts'?",
+        "search.strategy must be one of darts, darts_second_order, drnas, gdas, "
+        "pc_darts, not 'dart'; did you mean 'darts'?",
     ),
     "unknown data set": (
         {"data": {"name": "digit"}},
