@@ -46,9 +46,8 @@ def tiny(seed: int = 0, form: Form | None = None, space: SearchSpace = TINY) -> 
 def smooth(seed: int = 0, form: Form | None = None, space: SearchSpace = TINY) -> Supernet:
     """The tiny space in float64, without tables."""
     net = tiny(seed, form, space).double()
+    without_tables(net)
     for module in net.modules():
-        if isinstance(module, ApproxConv2d):
-            module.__class__ = SmoothConv2d
         for name, child in module.named_children():
             if isinstance(child, nn.ReLU):  # whose kinks are jumps of the gradient
                 setattr(module, name, nn.Softplus(beta=3.0))
@@ -56,6 +55,13 @@ def smooth(seed: int = 0, form: Form | None = None, space: SearchSpace = TINY) -
         for parameter in net.architecture_parameters():
             parameter.add_(torch.randn(parameter.shape, dtype=torch.float64) / 2)
     return net
+
+
+def without_tables(net: Supernet) -> None:
+    """Turn its convolutions into smooth ones."""
+    for module in net.modules():
+        if isinstance(module, ApproxConv2d):
+            module.__class__ = SmoothConv2d
 
 
 def objective(net: Supernet, weight: float = 0.7) -> Objective:
