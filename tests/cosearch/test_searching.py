@@ -42,7 +42,7 @@ class SmallLibrary:
         return SimpleNamespace(cost=SimpleNamespace(energy_fj=ENERGIES[index]))
 
 
-def _config(**settings: object) -> Config:
+def _config(**settings: Any) -> Config:
     search = {"epochs": 2, "batch_size": 16, "warmup_share": 0.0, "partial_channels": 2}
     space = {"channels": 4, "nodes": 1, "operations": OPERATIONS}
     names = list(Config().multipliers.candidates[: len(LUTS)])
@@ -51,7 +51,7 @@ def _config(**settings: object) -> Config:
     return config_from_table(table)
 
 
-def _search(*, emulated: bool = False, **settings: object) -> Search:
+def _search(*, emulated: bool = False, **settings: Any) -> Search:
     """Convolutions without tables, which are quick, unless `emulated`."""
     config, data = _config(**settings), load_data_set("digits", 0)
     splits = {
@@ -81,7 +81,7 @@ def _same(one: Any, other: Any) -> bool:
 
 @pytest.mark.parametrize("name", STRATEGIES)
 def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_path: Path) -> None:
-    settings: dict[str, object] = {"strategy": name, "energy_budget": 0.6, "beta_decay": 1.0}
+    settings: dict[str, Any] = {"strategy": name, "energy_budget": 0.6, "beta_decay": 1.0}
     emulated = name == "darts"
     straight = _search(emulated=emulated, **settings)
     straight.one_epoch(QUIET)
@@ -99,7 +99,7 @@ def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", ["darts", "gdas", "drnas"])
 def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
-    settings: dict[str, object] = {"strategy": name, "epochs": 14, "alpha_learning_rate": 0.1}
+    settings: dict[str, Any] = {"strategy": name, "epochs": 14, "alpha_learning_rate": 0.1}
     search = _search(**settings, energy_budget=0.6, energy_weight=0.0)
     folder = _folder(tmp_path)
     search.run(folder, QUIET)
