@@ -99,7 +99,7 @@ def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_pat
 
 @pytest.mark.parametrize("name", ["darts", "gdas", "drnas"])
 def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
-    settings: dict[str, Any] = {"strategy": name, "epochs": 14, "alpha_learning_rate": 0.1}
+    settings: dict[str, Any] = {"strategy": name, "epochs": 6, "alpha_learning_rate": 0.1}
     search = _search(**settings, energy_budget=0.6, energy_weight=0.0)
     folder = _folder(tmp_path)
     search.run(folder, QUIET)
