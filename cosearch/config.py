@@ -26,7 +26,8 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
-STRATEGIES = ("darts",)
+STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
+SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
 EXACT_MULTIPLIER = "mul8s_array"
 
@@ -174,6 +175,56 @@ class Search(Section):
         minimum=0.0,
         below=1.0,
     )
+    unrolled_share: float = _setting(
+        1.0,
+        "xi of darts_second_order, as a share of the weights' learning rate; 0: first order",
+        minimum=0.0,
+    )
+    partial_channels: int = _setting(
+        4,
+        "of pc_darts: operations see one channel in so many; divides space.channels",
+        minimum=1,
+        maximum=1024,
+    )
+    temperature: float = _setting(10.0, "of gdas's samples, at the start", above=0.0)
+    temperature_end: float = _setting(0.1, "of gdas's samples, at the end", above=0.0)
+    kl_weight: float = _setting(
+        1e-3, "of drnas: of the divergence from uniform distributions", minimum=0.0
+    )
+    beta_decay: float = _setting(
+        0.0,
+        "of the mean logsumexp of alphas (Beta-DARTS), at the end; grows linearly; 0: off",
+        minimum=0.0,
+    )
+    energy_budget: float = _setting(
+        0.0,
+        "largest expected energy relative to exact int8, kept by a multiplier that adapts and "
+        "takes the place of energy_weight; 0: none",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    budget_rate: float = _setting(
+        1.0, "by how much the budget's multiplier grows a step and unit of excess", above=0.0
+    )
+    selection: str = _setting("argmax", "how operations are chosen at the end", choices=SELECTIONS)
+    selection_images: int = _setting(
+        256, "validation images of selection by perturbation", unit="images", minimum=2
+    )
+    most_skips: int = _setting(
+        -1, "skips that the chosen normal cell may have; -1: any number", minimum=-1, maximum=16
+    )
+    stop_at_skips: int = _setting(
+        -1,
+        "the search stops, and keeps the epoch before, where the normal cell has more skips after "
+        "the warm-up; -1: never",
+        minimum=-1,
+        maximum=16,
+    )
+    hessian_every: int = _setting(
+        0,
+        "epochs between two records of the largest eigenvalue of the Hessian in alphas; 0: none",
+        minimum=0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -181,6 +232,11 @@ class Search(Section):
             raise InputError(
                 "search.weight_learning_rate_min must be at most search.weight_learning_rate "
                 f"({self.weight_learning_rate}), not {self.weight_learning_rate_min}"
+            )
+        if self.temperature_end > self.temperature:
+            raise InputError(
+                f"search.temperature_end must be at most search.temperature ({self.temperature}), "
+                f"not {self.temperature_end}"
             )
 
 
@@ -221,6 +277,23 @@ class Config:
             raise InputError(
                 "name must be 1 to 64 letters, digits, '.', '_' or '-', beginning with none of "
                 f"'.' and '-', not {self.name!r}"
+            )
+        self._check_partial_channels()
+        self._check_skips()
+
+    def _check_partial_channels(self) -> None:
+        share, channels = self.search.partial_channels, self.space.channels
+        if self.search.strategy == "pc_darts" and channels % share:
+            raise InputError(
+                f"search.partial_channels must divide space.channels ({channels}), not {share}"
+            )
+
+    def _check_skips(self) -> None:
+        others = set(self.space.operations) - {"none", "skip_connect"}
+        if self.search.most_skips >= 0 and not others:
+            raise InputError(
+                "search.most_skips must be -1 where space.operations holds nothing to replace a "
+                f"skip with, not {self.search.most_skips}"
             )
 
     def to_toml(self) -> str:

@@ -1,5 +1,9 @@
 """What the search minimises: cross-entropy + lambda · expected energy relative to exact int8.
 
+With a budget B for the relative energy e, lambda · e gives way to an augmented Lagrangian (Nocedal
+and Wright, Numerical Optimization, section 17.4): ``(max(0, mu + r (e - B))^2 - mu^2) / (2 r)``,
+whose slope is ``max(0, mu + r (e - B))``; after each step that slope is the new multiplier mu.
+
 Expected energy, differentiable in alphas and betas: ``E = fixed + sum_edges sum_o alpha_o · macs_o
 · sum_m beta_om · energy_m`` over all cells, plus the preprocessing convolutions. It is divided by
 the energy of the same supernet with uniform alphas and the exact multiplier everywhere, a constant:
@@ -7,7 +11,7 @@ cheap operations win as well as cheap multipliers.
 """
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +21,7 @@ from cosearch.genotype import CELL_TYPES
 from cosearch.supernet import Supernet
 from lut import ApproxConv2d
 
-__all__ = ["EnergyModel", "Objective", "layer_macs"]
+__all__ = ["Budget", "EnergyModel", "Objective", "beta_decay", "layer_macs"]
 
 
 def layer_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> dict[str, int]:
@@ -68,7 +72,7 @@ class EnergyModel:
     def of(
         cls, supernet: Supernet, input_shape: tuple[int, int, int], energies_fj: Iterable[float]
     ) -> "EnergyModel":
-        macs = layer_macs(supernet, input_shape)
+        macs = layer_macs(_with_all_channels(supernet), input_shape)
         inside = {name: count for name, count in macs.items() if name.startswith("cells.")}
         operation_macs, preprocess_macs = {}, {}
         for cell_type in CELL_TYPES:
@@ -93,10 +97,11 @@ class EnergyModel:
         """Expected energy of one inference in fJ, a scalar."""
         total = self.energies_fj[0] * self.fixed_macs
         for cell_type in CELL_TYPES:
-            alphas, betas, first = supernet.probabilities(cell_type)
-            per_operation = alphas * self.operation_macs[cell_type]
-            total = total + (per_operation * (betas @ self.energies_fj)).sum()
-            total = total + (self.preprocess_macs[cell_type] * (first @ self.energies_fj)).sum()
+            choices = supernet.choices(cell_type)
+            per_operation = choices.alphas * self.operation_macs[cell_type]
+            total = total + (per_operation * (choices.betas @ self.energies_fj)).sum()
+            first = choices.preprocess @ self.energies_fj
+            total = total + (self.preprocess_macs[cell_type] * first).sum()
         return total
 
     @property
@@ -116,10 +121,55 @@ class Objective:
 
     energy: EnergyModel
     energy_weight: float
+    budget: "Budget | None" = None
+    beta_decay: float = 0.0
 
     def __call__(self, supernet: Supernet, logits: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(logits, labels)
-        return loss + self.energy_weight * self.energy.relative(supernet)
+        energy = self.energy.relative(supernet)
+        if self.budget is None:
+            loss = loss + self.energy_weight * energy
+        else:
+            loss = loss + self.budget.term(energy)
+        return loss + self.beta_decay * beta_decay(supernet) if self.beta_decay else loss
+
+    @torch.no_grad()
+    def ascended(self, supernet: Supernet) -> "Objective":
+        """With the budget's multiplier moved by the energy as it is now."""
+        if self.budget is None:
+            return self
+        return replace(self, budget=self.budget.ascended(self.energy.relative(supernet)))
+
+
+@dataclass(frozen=True)
+class Budget:
+    """At most `limit` of the exact energy; `rate` is r, `multiplier` mu >= 0."""
+
+    limit: float
+    rate: float
+    multiplier: float = 0.0
+
+    def term(self, energy: Tensor) -> Tensor:
+        """What it adds to the loss; zero or less within the limit."""
+        slope = (self.multiplier + self.rate * (energy - self.limit)).clamp(min=0.0)
+        return (slope**2 - self.multiplier**2) / (2 * self.rate)
+
+    def ascended(self, energy: Tensor) -> "Budget":
+        excess = float(energy) - self.limit
+        return replace(self, multiplier=max(0.0, self.multiplier + self.rate * excess))
+
+
+def beta_decay(supernet: Supernet) -> Tensor:
+    """Mean over all edges of the logsumexp of alphas, a scalar (Ye et al., CVPR 2022, Eq. 12)."""
+    return torch.cat([alphas.logsumexp(-1) for alphas in supernet.alphas.values()]).mean()
+
+
+def _with_all_channels(supernet: Supernet) -> Supernet:
+    """Another of its space whose operations see every channel, as in the network that is found."""
+    if supernet.form.partial_channels == 1:
+        return supernet
+    with torch.random.fork_rng(devices=[]):
+        return Supernet(supernet.space, supernet.candidates, supernet.exact)
 
 
 def _operation_macs(supernet: Supernet, macs: dict[str, int], cells: list[str]) -> Tensor:

@@ -3,19 +3,22 @@ end.
 """
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cosearch.checkpoint import save_checkpoint
-from cosearch.genotype import CELL_TYPES, Genotype
+from cosearch.eigenvalue import largest_hessian_eigenvalue
+from cosearch.genotype import Genotype
 from cosearch.metrics import record_metrics
-from cosearch.objective import EnergyModel, Objective
+from cosearch.objective import Budget, EnergyModel, Objective
+from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
-from cosearch.strategies import strategy
+from cosearch.selection import ANY_NUMBER, normal_skips, selected
+from cosearch.strategies import Batch, strategy
 from cosearch.strategies.strategy import Optimisers, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
@@ -44,13 +47,23 @@ class Search:
         names = task.config.multipliers.candidates
         luts = task.library.luts(names)
         candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
-        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]))
+        self.strategy = strategy(self.settings.strategy, self.settings)
+        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]), self.strategy.form)
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)
-        self.objective = Objective(energy, self.settings.energy_weight)
+        self.objective = Objective(energy, self.settings.energy_weight, self._budget())
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
+        self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
+        self.within: dict[str, Tensor] | None = None  # alphas, betas, gammas before the collapse
+
+    def _budget(self) -> Budget | None:
+        """Its multiplier begins at `search.energy_weight`."""
+        settings = self.settings
+        if not settings.energy_budget:
+            return None
+        return Budget(settings.energy_budget, settings.budget_rate, settings.energy_weight)
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -86,15 +99,59 @@ class Search:
         if state is not None:
             self.restore(state, str(checkpoint))
             progress.log(f"  goes on after epoch {self.epoch}")
-        while self.epoch < self.settings.epochs:
-            start = time.perf_counter()
+        while self.epoch < self.settings.epochs and not self.collapsed:
+            start, before = time.perf_counter(), self._architecture()
             result = self.one_epoch(progress)
             row = self._metrics(result, time.perf_counter() - start)
             self.epoch += 1
+            if self._exceeds_skips(row["skips"]):
+                self.within = before
             record_metrics(folder.search_metrics, row)
             save_checkpoint(checkpoint, self.state())
             progress.log(_line(row, self.settings.epochs))
-        return self.supernet.genotype()
+        if self.collapsed:
+            progress.log(
+                f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
+            )
+        return self.genotype()
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether the search has stopped because of its skips."""
+        return self.within is not None
+
+    def _exceeds_skips(self, skips: int) -> bool:
+        limit = self.settings.stop_at_skips
+        return limit != ANY_NUMBER and skips > limit and not self._warming_up(self.epoch - 1)
+
+    def _architecture(self) -> dict[str, Tensor]:
+        architecture = {id(parameter) for parameter in self.supernet.architecture_parameters()}
+        named = self.supernet.named_parameters()
+        return {name: p.detach().clone() for name, p in named if id(p) in architecture}
+
+    @torch.no_grad()
+    def genotype(self) -> Genotype:
+        """What the search has found, by the selection of the settings."""
+        net, settings = self.supernet, self.settings
+        if self.within is not None:
+            net.load_state_dict(self.within, strict=False)
+        if settings.selection == "argmax":
+            return net.genotype(settings.most_skips)
+        images = self._first_validation_images(settings.selection_images)
+        scores = perturbation_scores(net, images)
+        luts = net.candidates.luts
+        return selected(net.space, luts, net.all_choices(), scores, settings.most_skips)
+
+    def _first_validation_images(self, count: int) -> list[Batch]:
+        """The same ones every time, in batches."""
+        data, size = self.task.data, self.settings.batch_size
+        split = data.splits["validation"]
+        images = split.images[:count].to(torch.float32) * data.pixel_scale
+        pairs = zip(images.split(size), split.labels[:count].split(size), strict=True)
+        return [Batch(*pair) for pair in pairs]
+
+    def _warming_up(self, epoch: int) -> bool:
+        return epoch < self.settings.warmup_share * self.settings.epochs
 
     def one_epoch(self, progress: Progress) -> EpochResult:
         """Each image of the smaller half once; the learning rate of weights follows a cosine."""
@@ -118,19 +175,29 @@ class Search:
                 strict=False,
             )
         )
-        steps = strategy(settings.strategy)
+        share = self.epoch / settings.epochs
+        self.objective = replace(self.objective, beta_decay=settings.beta_decay * share)
         results = [
-            steps.step(
-                self.supernet,
-                self.objective,
-                self.optimisers,
-                train,
-                validation,
-                warming_up=self.epoch < settings.warmup_share * settings.epochs,
-            )
+            self._step(train, validation, share)
             for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}")
         ]
         return _epoch_result(results, [(t.labels, v.labels) for t, v in pairs])
+
+    def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
+        warming_up = self._warming_up(self.epoch)
+        result = self.strategy.step(
+            self.supernet,
+            self.objective,
+            self.optimisers,
+            train,
+            validation,
+            warming_up=warming_up,
+            progress=progress,
+            generator=self.draws,
+        )
+        if not warming_up:
+            self.objective = self.objective.ascended(self.supernet)
+        return result
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the search depends on."""
@@ -141,6 +208,9 @@ class Search:
             "weight_optimiser": self.optimisers.weights.state_dict(),
             "architecture_optimiser": self.optimisers.architecture.state_dict(),
             "generator": self.generator.get_state(),
+            "draws": self.draws.get_state(),
+            "energy_multiplier": self._multiplier,
+            "within": self.within,
             "global_generator": torch.get_rng_state(),
         }
 
@@ -153,18 +223,39 @@ class Search:
             self.optimisers.weights.load_state_dict(state["weight_optimiser"])
             self.optimisers.architecture.load_state_dict(state["architecture_optimiser"])
             self.generator.set_state(state["generator"])
+            self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
+            budget = self.objective.budget
+            if budget is not None:
+                budget = replace(budget, multiplier=float(state["energy_multiplier"]))
+                self.objective = replace(self.objective, budget=budget)
+            self.within = state["within"]
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source} must be a checkpoint of this search ({reason})") from None
 
+    @property
+    def _multiplier(self) -> float:
+        """The weight of the energy: fixed, or what the budget has made of it."""
+        budget = self.objective.budget
+        return self.objective.energy_weight if budget is None else budget.multiplier
+
+    def _guards(self) -> dict[str, Any]:
+        """What is recorded where the settings ask for it."""
+        every, guards = self.settings.hessian_every, {}
+        if self.objective.budget is not None:
+            guards["energy_multiplier"] = self._multiplier
+        if every and (self.epoch + 1) % every == 0:
+            batch = self._first_validation_images(self.settings.batch_size)[0]
+            value = largest_hessian_eigenvalue(self.supernet, batch)
+            guards["hessian_eigenvalue"] = value
+        return guards
+
     def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
         with torch.no_grad():
             energy = float(self.objective.energy.relative(self.supernet))
-            choices = [self.supernet.probabilities(cell_type) for cell_type in CELL_TYPES]
-        genotype = self.supernet.genotype()
-        genes = [gene for node in genotype.normal.nodes for gene in node]
+            choices = self.supernet.all_choices().values()
         return {
             "epoch": self.epoch + 1,
             "train_loss": result.train_loss,
@@ -172,9 +263,10 @@ class Search:
             "validation_loss": result.validation_loss,
             "validation_accuracy": result.validation_accuracy,
             "expected_energy": energy,
-            "alpha_entropy": _entropy([alphas for alphas, _, _ in choices]),
-            "beta_entropy": _entropy([betas for _, betas, _ in choices]),
-            "skips": sum(gene.operation == "skip_connect" for gene in genes),
+            "alpha_entropy": _entropy([choice.alphas for choice in choices]),
+            "beta_entropy": _entropy([choice.betas for choice in choices]),
+            "skips": normal_skips(self.supernet.genotype()),
+            **self._guards(),
             "seconds": seconds,
         }
 

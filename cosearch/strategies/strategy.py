@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from cosearch.choices import Form
 from cosearch.objective import Objective
 from cosearch.supernet import Supernet
 
@@ -43,7 +45,13 @@ class StepResult:
 
 
 class Strategy(Protocol):
-    """Moves alphas and betas on `validation` (unless `warming_up`), then weights on `train`."""
+    """Moves alphas and betas on `validation` (unless `warming_up`), then weights on `train`.
+
+    `form` is what it asks of the supernet. `progress` is the share of the search that is done;
+    `generator` (of the CPU) is where it draws from, torch's own where it is None.
+    """
+
+    form: Form
 
     def step(
         self,
@@ -54,4 +62,6 @@ class Strategy(Protocol):
         validation: Batch,
         *,
         warming_up: bool,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
     ) -> StepResult: ...

@@ -112,6 +112,23 @@ def test_the_shipped_digits_configuration_is_the_default() -> None:
     assert (CONFIGS / "digits.toml").read_text() == Config().to_toml()
 
 
+@pytest.mark.parametrize(
+    ("name", "operations"),
+    [
+        ("digits-s2", "skip_connect,sep_conv_3x3"),
+        ("digits-s3", "none,skip_connect,sep_conv_3x3"),
+    ],
+)
+def test_the_robust_subspaces_differ_in_their_operations_alone(name: str, operations: str) -> None:
+    config = overridden(Config(), [f"space.operations={operations}"], name=name)
+    assert (CONFIGS / f"{name}.toml").read_text() == config.to_toml()
+
+
+def test_a_configuration_without_the_newer_settings_loads() -> None:
+    old = parse_config('[search]\nstrategy = "darts"\nepochs = 15\nenergy_weight = 0.1\n')
+    assert old == Config()
+
+
 WRONG_TABLES = {
     "unknown section": (
         {"serach": {}},
@@ -179,7 +196,8 @@ WRONG_TABLES = {
     ),
     "unknown strategy": (
         {"search": {"strategy": "dart"}},
-        "search.strategy must be one of darts, not 'dart'; did you mean 'darts'?",
+        "search.strategy must be one of darts, darts_second_order, drnas, gdas, "
+        "pc_darts, not 'dart'; did you mean 'darts'?",
     ),
     "unknown data set": (
         {"data": {"name": "digit"}},
@@ -202,6 +220,19 @@ WRONG_TABLES = {
         {"search": {"weight_learning_rate": 0.01, "weight_learning_rate_min": 0.1}},
         "search.weight_learning_rate_min must be at most search.weight_learning_rate (0.01), "
         "not 0.1",
+    ),
+    "temperature that rises": (
+        {"search": {"temperature": 1.0, "temperature_end": 2.0}},
+        "search.temperature_end must be at most search.temperature (1.0), not 2.0",
+    ),
+    "partial channels that do not divide": (
+        {"search": {"strategy": "pc_darts", "partial_channels": 3}},
+        "search.partial_channels must divide space.channels (8), not 3",
+    ),
+    "nothing to replace skips with": (
+        {"space": {"operations": ["none", "skip_connect"]}, "search": {"most_skips": 1}},
+        "search.most_skips must be -1 where space.operations holds nothing to replace a skip with, "
+        "not 1",
     ),
     "name with a slash": (
         {"name": "a/b"},

@@ -1,10 +1,13 @@
 """Supernet, genotype, network and objective: the relations that hold between them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional
 
+from cosearch.choices import Form, dirichlet_mean
 from cosearch.genotype import CELL_TYPES, CellGenotype, Gene, Genotype, MultiplierChoice
 from cosearch.network import Network, float_arithmetic
 from cosearch.objective import EnergyModel, Objective, layer_macs
@@ -102,8 +105,19 @@ def test_one_hot_supernet_equals_the_discrete_network_bit_for_bit() -> None:
         assert not isinstance(module, nn.Conv2d)
     network.stem[1] = nn.BatchNorm2d(SPACE.stem_channels)
     _copied_weights(net, network, GENOTYPE)
+    expected = network.eval()(images(8, seed=1))
     with torch.no_grad():
-        assert torch.equal(net.eval()(images(8, seed=1)), network.eval()(images(8, seed=1)))
+        assert torch.equal(net.eval()(images(8, seed=1)), expected)
+    # The same of one-hot shares given by hand: in the form of DrNAS, and as GDAS evaluates them.
+    shares = net.all_choices()
+    net.form = Form(relaxation=dirichlet_mean)
+    single = {
+        name: replace(one, sampled=tuple(one.alphas.argmax(-1).tolist()))
+        for name, one in shares.items()
+    }
+    with torch.no_grad():
+        for choices in (shares, single):
+            assert torch.equal(net(images(8, seed=1), choices), expected)
 
 
 def test_genotype_survives_json_and_refuses_what_is_none() -> None:

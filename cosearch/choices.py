@@ -1,0 +1,63 @@
+"""Choices: how much of every operation and multiplier a pass of the supernet takes, in numbers.
+
+Alphas, betas and gammas are logits; a *relaxation* turns them into shares. With samples the shares
+are drawn instead, and may be one-hot: then only the drawn operation of an edge is evaluated.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn import functional
+
+__all__ = ["Choices", "Form", "Relaxation", "concentrations", "dirichlet_mean", "softmax"]
+
+# Logits (..., n) to shares (..., n) that add up to one.
+Relaxation = Callable[[Tensor], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Choices:
+    """The shares of one cell type.
+
+    alphas (edges, operations); betas (edges, operations, M); preprocess (2, M): multipliers of the
+    two preprocessing convolutions; edges (edges,): weights of the edges of each node, None where
+    they are summed as they are; sampled: index of the one operation of each edge that is evaluated,
+    None where all are.
+    """
+
+    alphas: Tensor
+    betas: Tensor
+    preprocess: Tensor
+    edges: Tensor | None = None
+    sampled: tuple[int, ...] | None = None
+
+
+def softmax(logits: Tensor) -> Tensor:
+    """Shares as in DARTS."""
+    return logits.softmax(-1)
+
+
+def concentrations(logits: Tensor) -> Tensor:
+    """Positive concentrations of a Dirichlet distribution, 1 at logits of 0 (DrNAS)."""
+    return functional.elu(logits) + 1
+
+
+def dirichlet_mean(logits: Tensor) -> Tensor:
+    """The mean of the Dirichlet distribution with these concentrations."""
+    weights = concentrations(logits)
+    return weights / weights.sum(-1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class Form:
+    """What a strategy asks of the supernet.
+
+    partial_channels: operations see one channel in so many, the rest pass by (PC-DARTS);
+    weighs_edges: whether edges have weights of their own, gammas; relaxation: logits to shares,
+    which are what is expected where shares are drawn.
+    """
+
+    partial_channels: int = 1
+    weighs_edges: bool = False
+    relaxation: Relaxation = softmax

@@ -1,0 +1,81 @@
+"""The two halves of a step: alphas and betas on validation images, weights on training images.
+
+What differs is how a pass chooses its shares, and what is added to the loss of alphas and betas.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter, functional
+from torch.optim import Optimizer
+
+from cosearch.choices import Choices
+from cosearch.objective import Objective
+from cosearch.passes import frozen
+from cosearch.supernet import Supernet
+
+from .strategy import Batch, Optimisers, StepResult
+
+__all__ = ["Choose", "Penalty", "bilevel_step", "move", "weights_step"]
+
+# The shares of one pass, by cell type; drawn anew for each where they are drawn.
+Choose = Callable[[], Mapping[str, Choices]]
+Penalty = Callable[[], Tensor]
+
+
+def bilevel_step(
+    supernet: Supernet,
+    objective: Objective,
+    optimisers: Optimisers,
+    train: Batch,
+    validation: Batch,
+    *,
+    warming_up: bool,
+    choose: Choose,
+    penalty: Penalty | None = None,
+) -> StepResult:
+    """Alphas and betas down the gradient of objective + penalty at the weights as they are, then
+    weights down that of the cross-entropy.
+    """
+    with frozen(supernet.weight_parameters()), torch.set_grad_enabled(not warming_up):
+        logits = supernet(validation.images, choose())
+        loss = objective(supernet, logits, validation.labels)
+        if penalty is not None:
+            loss = loss + penalty()
+        if not warming_up:
+            architecture = supernet.architecture_parameters()
+            move(architecture, _gradients(architecture, loss), optimisers.architecture)
+    train_loss, train_logits = weights_step(supernet, optimisers, train, choose)
+    return StepResult(train_loss, train_logits, float(loss.detach()), logits.detach())
+
+
+def weights_step(
+    supernet: Supernet, optimisers: Optimisers, train: Batch, choose: Choose
+) -> tuple[float, Tensor]:
+    """Weights down the gradient of the cross-entropy; it and the logits, from before the step."""
+    with frozen(supernet.architecture_parameters()):
+        logits = supernet(train.images, choose())
+        loss = functional.cross_entropy(logits, train.labels)
+        weights = supernet.weight_parameters()
+        move(weights, _gradients(weights, loss), optimisers.weights, optimisers.gradient_clip)
+    return float(loss.detach()), logits.detach()
+
+
+def move(
+    parameters: Sequence[Parameter],
+    gradients: Sequence[Tensor | None],
+    optimiser: Optimizer,
+    clip: float | None = None,
+) -> None:
+    """One step of `optimiser` with these gradients; parameters without one stay."""
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+    if clip is not None:
+        torch.nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()
+
+
+def _gradients(parameters: Sequence[Parameter], loss: Tensor) -> Sequence[Tensor | None]:
+    gradients: Sequence[Tensor | None] = torch.autograd.grad(loss, parameters, allow_unused=True)
+    return gradients

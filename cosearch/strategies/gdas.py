@@ -1,0 +1,79 @@
+"""GDAS (Dong and Yang, CVPR 2019): one sampled operation an edge and pass, straight-through.
+
+Gumbel noise is added to the logits; the largest operation of each edge is evaluated with a weight
+of exactly 1 whose gradient is that of the softmax at a temperature (Eq. 3 to 5). Multipliers are
+sampled the same way; the gradient of every beta is exact for the sampled operation, since a mixture
+has it at no cost. Samples follow the softmax of the logits at any temperature, so the expected
+energy is that of the plain shares.
+"""
+
+import torch
+from torch import Tensor
+
+from cosearch.choices import Choices, Form
+from cosearch.config import Search
+from cosearch.objective import Objective
+from cosearch.supernet import Supernet
+
+from .bilevel import bilevel_step
+from .strategy import Batch, Optimisers, StepResult
+
+__all__ = ["Gdas", "gumbel_choices"]
+
+
+class Gdas:
+    """The temperature falls linearly from `search.temperature` to `search.temperature_end`."""
+
+    form = Form()
+
+    def __init__(self, settings: Search) -> None:
+        self.start, self.end = settings.temperature, settings.temperature_end
+
+    def step(
+        self,
+        supernet: Supernet,
+        objective: Objective,
+        optimisers: Optimisers,
+        train: Batch,
+        validation: Batch,
+        *,
+        warming_up: bool,
+        progress: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> StepResult:
+        temperature = self.start + (self.end - self.start) * progress
+        return bilevel_step(
+            supernet,
+            objective,
+            optimisers,
+            train,
+            validation,
+            warming_up=warming_up,
+            choose=lambda: gumbel_choices(supernet, temperature, generator),
+        )
+
+
+def gumbel_choices(
+    supernet: Supernet, temperature: float, generator: torch.Generator | None
+) -> dict[str, Choices]:
+    """One-hot shares of each cell type, drawn anew."""
+
+    def choices(cell_type: str) -> Choices:
+        alphas = _one_hot(supernet.alphas[cell_type], temperature, generator)
+        return Choices(
+            alphas,
+            _one_hot(supernet.betas[cell_type], temperature, generator),
+            _one_hot(supernet.preprocess_betas[cell_type], temperature, generator),
+            supernet.edge_shares(cell_type),
+            tuple(alphas.detach().argmax(-1).tolist()),
+        )
+
+    return {cell_type: choices(cell_type) for cell_type in supernet.alphas}
+
+
+def _one_hot(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+    """Exactly one-hot in value, with the gradient of the softmax."""
+    noise = torch.empty(logits.shape).exponential_(generator=generator).log().neg()
+    soft = ((logits.log_softmax(-1) + noise.to(logits)) / temperature).softmax(-1)
+    hard = torch.zeros_like(soft).scatter(-1, soft.detach().argmax(-1, keepdim=True), 1.0)
+    return hard + (soft - soft.detach())

@@ -1,0 +1,155 @@
+"""The search's loop on few digits: every strategy resumed, the budget, guards and selection."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+from cosearch.checkpoint import load_checkpoint, save_checkpoint
+from cosearch.config import Config, config_from_table
+from cosearch.data import DataSet, Split, load_data_set
+from cosearch.metrics import read_metrics
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
+from cosearch.searching import Search
+from cosearch.space import SearchSpace
+from cosearch.strategies import STRATEGIES
+from cosearch.task import Task
+from lut import LUT, MultiplierLibrary, joint_basis
+
+from .small import LUTS
+from .smooth import ENERGIES, OPERATIONS, without_tables
+
+QUIET = Progress(quiet=True)
+
+
+@dataclass(frozen=True)
+class SmallLibrary:
+    """Three tables with energies, as a library gives them."""
+
+    def luts(self, names: Sequence[str]) -> list[LUT]:
+        return LUTS
+
+    def basis(self, names: Sequence[str]) -> Any:
+        return joint_basis(LUTS)
+
+    def __getitem__(self, name: str) -> Any:
+        index = Config().multipliers.candidates.index(name)
+        return SimpleNamespace(cost=SimpleNamespace(energy_fj=ENERGIES[index]))
+
+
+def _config(**settings: Any) -> Config:
+    search = {"epochs": 2, "batch_size": 16, "warmup_share": 0.0, "partial_channels": 2}
+    space = {"channels": 4, "nodes": 1, "operations": OPERATIONS}
+    names = list(Config().multipliers.candidates[: len(LUTS)])
+    multipliers = {"candidates": names, "built_also": []}
+    table = {"search": search | settings, "space": space, "multipliers": multipliers}
+    return config_from_table(table)
+
+
+def _search(*, emulated: bool = False, **settings: Any) -> Search:
+    """Convolutions without tables, which are quick, unless `emulated`."""
+    config, data = _config(**settings), load_data_set("digits", 0)
+    splits = {
+        name: Split(split.images[:48], split.labels[:48]) for name, split in data.splits.items()
+    }
+    few = DataSet(data.name, data.classes, data.channels, data.size, data.pixel_scale, splits)
+    space = SearchSpace(4, 3, 1, OPERATIONS, data.channels, data.classes)
+    search = Search(Task(config, few, space, cast(MultiplierLibrary, SmallLibrary())))
+    if not emulated:
+        without_tables(search.supernet)
+    return search
+
+
+def _folder(tmp_path: Path) -> RunFolder:
+    return RunFolder.create(tmp_path / "run", _config())
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return set(one) == set(other) and all(_same(one[key], other[key]) for key in one)
+    if isinstance(one, list):
+        return len(one) == len(other) and all(map(_same, one, other))
+    return bool(one == other)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"strategy": name, "energy_budget": 0.6, "beta_decay": 1.0}
+    emulated = name == "darts"
+    straight = _search(emulated=emulated, **settings)
+    straight.one_epoch(QUIET)
+    straight.epoch = 1
+    save_checkpoint(tmp_path / "c.pt", straight.state())
+    straight.one_epoch(QUIET)
+    resumed = _search(emulated=emulated, **settings)
+    torch.rand(3)  # whatever happened before in the process
+    resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
+    resumed.one_epoch(QUIET)
+    resumed.epoch = straight.epoch
+    assert _same(straight.state(), resumed.state())
+    assert straight.genotype() == resumed.genotype()
+
+
+@pytest.mark.parametrize("name", ["darts", "gdas", "drnas"])
+def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"strategy": name, "epochs": 6, "alpha_learning_rate": 0.1}
+    search = _search(**settings, energy_budget=0.6, energy_weight=0.0)
+    folder = _folder(tmp_path)
+    search.run(folder, QUIET)
+    rows = read_metrics(folder.search_metrics)
+    assert rows[0]["expected_energy"] > 0.6
+    assert rows[-1]["expected_energy"] <= 0.6
+    assert all(row["energy_multiplier"] >= 0 for row in rows)
+    assert max(row["energy_multiplier"] for row in rows) > 0
+
+
+def test_a_budget_that_is_no_burden_has_no_multiplier() -> None:
+    search = _search(energy_budget=5.0, energy_weight=0.5)
+    search.one_epoch(QUIET)
+    assert search.objective.budget is not None
+    assert search.objective.budget.multiplier == 0.0
+
+
+def test_too_many_skips_end_the_search_with_the_epoch_before(tmp_path: Path) -> None:
+    search = _search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
+    with torch.no_grad():
+        search.supernet.alphas["normal"][:, 1] = 1.0
+    before = search.supernet.alphas["reduction"].detach().clone()
+    folder = _folder(tmp_path)
+    genotype = search.run(folder, QUIET)
+    assert search.epoch == 1 and len(read_metrics(folder.search_metrics)) == 1
+    assert torch.equal(search.supernet.alphas["reduction"], before)
+    resumed = _search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
+    assert resumed.run(folder, QUIET) == genotype and resumed.epoch == 1
+
+
+def test_skips_during_the_warm_up_end_nothing(tmp_path: Path) -> None:
+    search = _search(epochs=1, stop_at_skips=0, warmup_share=0.9)
+    with torch.no_grad():
+        search.supernet.alphas["normal"][:, 1] = 1.0
+    search.run(_folder(tmp_path), QUIET)
+    assert not search.collapsed
+
+
+def test_hessian_is_recorded_every_so_many_epochs(tmp_path: Path) -> None:
+    search, folder = _search(epochs=2, hessian_every=2), _folder(tmp_path)
+    search.run(folder, QUIET)
+    one, two = read_metrics(folder.search_metrics)
+    assert "hessian_eigenvalue" not in one
+    assert isinstance(two["hessian_eigenvalue"], float)
+
+
+def test_selection_by_perturbation_is_deterministic_and_capped() -> None:
+    search = _search(selection="perturbation", selection_images=16, most_skips=0)
+    before = {name: value.clone() for name, value in search.supernet.state_dict().items()}
+    one, two = search.genotype(), search.genotype()
+    assert one == two
+    assert all(gene.operation != "skip_connect" for node in one.normal.nodes for gene in node)
+    assert _same(before, search.supernet.state_dict())
