@@ -41,7 +41,7 @@ from .onnx_bodies import product_body
 from .onnx_model import ModelMetadata, write_onnx
 from .qonnx import nodes_without_form, write_qonnx
 from .rtl import ModuleNames, source_path
-from .verification import FORMAT, MANIFEST, PROPERTY, Verified, verify
+from .verification import FORMAT, MANIFEST, PROPERTY, Verified, verify, without_tensors
 
 __all__ = ["Bundle", "copy_bundle", "write_bundle"]
 
@@ -123,7 +123,7 @@ def _write(bundle: Bundle, folder: Path) -> None:
         "array": no_array or "rtl/array",
         "qonnx": _write_twin(bundle, folder, metadata),
     }
-    properties = {PROPERTY: json.dumps(description, sort_keys=True)}
+    properties = {PROPERTY: json.dumps(without_tensors(description), sort_keys=True)}
     write_onnx(bundle.network, folder / "model.onnx", replace(metadata, properties=properties))
     for entry in bundle.used:
         entry.lut.save(folder / "luts" / f"{entry.name}.npy")

@@ -20,7 +20,15 @@ from .onnx_functions import PRODUCTS
 from .reading import inside, read_array, read_bytes, read_manifest, read_model
 from .rtl import icarus_present, simulated_table, verilog_table
 
-__all__ = ["FORMAT", "MANIFEST", "PROPERTY", "Verified", "onnxruntime_logits", "verify"]
+__all__ = [
+    "FORMAT",
+    "MANIFEST",
+    "PROPERTY",
+    "Verified",
+    "onnxruntime_logits",
+    "verify",
+    "without_tensors",
+]
 
 FORMAT = 2
 MANIFEST = "manifest.json"
@@ -63,6 +71,7 @@ def verify(folder: Path) -> Verified:
         _check_digests(folder, manifest["files"])
         model = read_model(folder / "model.onnx")
         _check_annotations(folder, model, manifest)
+        _check_rescalings(folder, model, manifest["layers"])
         luts = {item["lut_sha256"]: _table(folder, item) for item in manifest["multipliers"]}
         _check_exactness(folder, model, manifest["layers"], luts)
         for item in manifest["multipliers"]:
@@ -93,10 +102,12 @@ def _check_digests(folder: Path, files: Mapping[str, str]) -> None:
 
 
 def _check_annotations(folder: Path, model: onnx.ModelProto, manifest: dict[str, Any]) -> None:
-    """The manifest is what the model's own copy says, and so are the attributes of its layers."""
+    """The manifest is what the model's own copy says, and so are the attributes of its layers and
+    the tensors of their rescalings.
+    """
     description = {key: value for key, value in manifest.items() if key != "files"}
     copies = [p.value for p in model.metadata_props if p.key == PROPERTY]
-    if not copies or json.loads(copies[0]) != description:
+    if not copies or json.loads(copies[0]) != without_tensors(description):
         raise InputError(
             f"{folder / MANIFEST} must say the same as {PROPERTY} in model.onnx, it does not"
         )
@@ -116,6 +127,41 @@ def _check_annotations(folder: Path, model: onnx.ModelProto, manifest: dict[str,
                     f"{key} of layer {layer['layer']!r} must be {layer[key]!r} in model.onnx as in "
                     f"{MANIFEST}, not {value!r}"
                 )
+
+
+def without_tensors(description: Mapping[str, Any]) -> dict[str, Any]:
+    """The manifest as the model repeats it: without rescalings, whose tensors it has itself."""
+    layers = [
+        {key: value for key, value in layer.items() if "requantisation" not in key}
+        for layer in description["layers"]
+    ]
+    return {**description, "layers": layers}
+
+
+def _check_rescalings(folder: Path, model: onnx.ModelProto, layers: list[dict[str, Any]]) -> None:
+    """Every rescaling that the manifest holds is the one that the model computes with."""
+    tensors = {tensor.name: tensor for tensor in model.graph.initializer}
+    nodes = {node.output[0]: node for node in model.graph.node}
+    for layer in layers:
+        for key, said in layer.items():
+            if "requantisation" in key:
+                for one in said if isinstance(said, list) else [said]:
+                    _check_rescaling(folder, nodes[one["name"]], tensors, one)
+
+
+def _check_rescaling(
+    folder: Path,
+    node: NodeProto,
+    tensors: Mapping[str, onnx.TensorProto],
+    said: Mapping[str, Any],
+) -> None:
+    values = (said["multiplier"], said["offset"], 2.0 ** -said["shift"], said["low"], said["high"])
+    for name, value in zip(node.input[1:], values, strict=True):
+        if not np.array_equal(numpy_helper.to_array(tensors[name]).reshape(-1), np.ravel(value)):
+            raise InputError(
+                f"{name} of {said['name']} must be the same in {folder / MANIFEST} as in "
+                "model.onnx, it is not"
+            )
 
 
 def _layers(model: onnx.ModelProto) -> list[NodeProto]:

@@ -11,6 +11,7 @@ from onnx import numpy_helper
 
 from export import Bundle, Verified, copy_bundle, integerise, verify, write_bundle
 from export.rtl import icarus_present
+from export.verification import without_tensors
 from hw.errors import InputError
 from lut import MultiplierLibrary
 
@@ -172,10 +173,22 @@ def test_bound_that_is_not_the_models_is_found(folder: Path, tmp_path: Path) -> 
     (changed / "manifest.json").write_text(json.dumps(manifest))
     model = onnx.load(changed / "model.onnx")
     copy = next(p for p in model.metadata_props if p.key == "cosearch.manifest")
-    copy.value = json.dumps({k: v for k, v in manifest.items() if k != "files"}, sort_keys=True)
+    description = {k: v for k, v in manifest.items() if k != "files"}
+    copy.value = json.dumps(without_tensors(description), sort_keys=True)
     onnx.save(model, changed / "model.onnx")
     with pytest.raises(InputError, match="must have sums of at most"):
         verify(changed)
+
+
+def test_rescaling_that_is_not_the_models_is_found(folder: Path, tmp_path: Path) -> None:
+    changed = _with_manifest(folder, tmp_path / "rescaling", files={})
+    text = (changed / "manifest.json").read_text()
+    for key, change in (("offset", [1]), ("shift", 3), ("high", 5)):
+        manifest = json.loads(text)
+        manifest["layers"][2]["input_requantisation"][key] = change
+        (changed / "manifest.json").write_text(json.dumps(manifest))
+        with pytest.raises(InputError, match="levels must be the same in"):
+            verify(changed)
 
 
 def test_copy_is_verified_before_it_is_there(folder: Path, tmp_path: Path) -> None:
