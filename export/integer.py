@@ -241,7 +241,7 @@ class IntegerNetwork:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """Of every value of one image, by name, found with torch's fake tensors: nothing computes."""
+        """Of every value of one image, by name; found with fake tensors, nothing is computed."""
         with FakeTensorMode(allow_non_fake_inputs=True):
             values = self.trace(torch.empty(1, *self.input_shape, dtype=torch.uint8))
         return {name: tuple(value.shape[1:]) for name, value in values.items()}
