@@ -18,7 +18,7 @@ from benchmarks.measurement import Measurement, print_machine, print_measurement
 from cosearch.config import Config
 from cosearch.objective import EnergyModel, Objective
 from cosearch.space import SearchSpace
-from cosearch.strategies import Batch, strategy
+from cosearch.strategies import Batch, Step, strategy
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
 from hw import build_multiplier
@@ -66,7 +66,7 @@ def step(luts: list[LUT]) -> Callable[[], object]:
     )
     batch = Batch(torch.rand(BATCH, *SHAPE), torch.randint(0, 10, (BATCH,)))
     darts = strategy("darts")
-    return lambda: darts.step(net, objective, optimisers, batch, batch, warming_up=False)
+    return lambda: darts.step(Step(net, objective, optimisers, batch, batch, warming_up=False))
 
 
 def measure_steps() -> None:

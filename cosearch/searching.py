@@ -19,7 +19,7 @@ from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from cosearch.selection import ANY_NUMBER, normal_skips, selected
 from cosearch.strategies import Batch, strategy
-from cosearch.strategies.strategy import Optimisers, StepResult
+from cosearch.strategies.strategy import Optimisers, Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
 from hw.errors import InputError
@@ -185,16 +185,17 @@ class Search:
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)
-        result = self.strategy.step(
+        step = Step(
             self.supernet,
             self.objective,
             self.optimisers,
             train,
             validation,
-            warming_up=warming_up,
-            progress=progress,
-            generator=self.draws,
+            warming_up,
+            progress,
+            self.draws,
         )
+        result = self.strategy.step(step)
         if not warming_up:
             self.objective = self.objective.ascended(self.supernet)
         return result

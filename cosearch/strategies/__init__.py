@@ -11,6 +11,7 @@ from .drnas import Drnas
 from .gdas import Gdas
 from .pc_darts import PartialChannelDarts
 from .strategy import Batch as Batch
+from .strategy import Step as Step
 from .strategy import Strategy as Strategy
 
 STRATEGIES: dict[str, Callable[[Search], Strategy]] = {

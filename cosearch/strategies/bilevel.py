@@ -11,11 +11,9 @@ from torch.nn import Parameter, functional
 from torch.optim import Optimizer
 
 from cosearch.choices import Choices
-from cosearch.objective import Objective
 from cosearch.passes import frozen
-from cosearch.supernet import Supernet
 
-from .strategy import Batch, Optimisers, StepResult
+from .strategy import Step, StepResult
 
 __all__ = ["Choose", "Penalty", "bilevel_step", "move", "weights_step"]
 
@@ -24,39 +22,29 @@ Choose = Callable[[], Mapping[str, Choices]]
 Penalty = Callable[[], Tensor]
 
 
-def bilevel_step(
-    supernet: Supernet,
-    objective: Objective,
-    optimisers: Optimisers,
-    train: Batch,
-    validation: Batch,
-    *,
-    warming_up: bool,
-    choose: Choose,
-    penalty: Penalty | None = None,
-) -> StepResult:
+def bilevel_step(at: Step, choose: Choose, penalty: Penalty | None = None) -> StepResult:
     """Alphas and betas down the gradient of objective + penalty at the weights as they are, then
     weights down that of the cross-entropy.
     """
-    with frozen(supernet.weight_parameters()), torch.set_grad_enabled(not warming_up):
-        logits = supernet(validation.images, choose())
-        loss = objective(supernet, logits, validation.labels)
+    supernet = at.supernet
+    with frozen(supernet.weight_parameters()), torch.set_grad_enabled(not at.warming_up):
+        logits = supernet(at.validation.images, choose())
+        loss = at.objective(supernet, logits, at.validation.labels)
         if penalty is not None:
             loss = loss + penalty()
-        if not warming_up:
+        if not at.warming_up:
             architecture = supernet.architecture_parameters()
-            move(architecture, _gradients(architecture, loss), optimisers.architecture)
-    train_loss, train_logits = weights_step(supernet, optimisers, train, choose)
+            move(architecture, _gradients(architecture, loss), at.optimisers.architecture)
+    train_loss, train_logits = weights_step(at, choose)
     return StepResult(train_loss, train_logits, float(loss.detach()), logits.detach())
 
 
-def weights_step(
-    supernet: Supernet, optimisers: Optimisers, train: Batch, choose: Choose
-) -> tuple[float, Tensor]:
+def weights_step(at: Step, choose: Choose) -> tuple[float, Tensor]:
     """Weights down the gradient of the cross-entropy; it and the logits, from before the step."""
+    supernet, optimisers = at.supernet, at.optimisers
     with frozen(supernet.architecture_parameters()):
-        logits = supernet(train.images, choose())
-        loss = functional.cross_entropy(logits, train.labels)
+        logits = supernet(at.train.images, choose())
+        loss = functional.cross_entropy(logits, at.train.labels)
         weights = supernet.weight_parameters()
         move(weights, _gradients(weights, loss), optimisers.weights, optimisers.gradient_clip)
     return float(loss.detach()), logits.detach()

@@ -20,12 +20,11 @@ from torch.nn import Parameter, functional
 
 from cosearch.choices import Form
 from cosearch.config import Search
-from cosearch.objective import Objective
 from cosearch.passes import at, filled_gradients, frozen, undisturbed
 from cosearch.supernet import Supernet
 
 from .bilevel import move, weights_step
-from .strategy import Batch, Optimisers, StepResult
+from .strategy import Batch, Step, StepResult
 
 __all__ = ["DartsSecondOrder", "unrolled_gradients"]
 
@@ -40,50 +39,30 @@ class DartsSecondOrder:
     def __init__(self, settings: Search) -> None:
         self.share = settings.unrolled_share
 
-    def step(
-        self,
-        supernet: Supernet,
-        objective: Objective,
-        optimisers: Optimisers,
-        train: Batch,
-        validation: Batch,
-        *,
-        warming_up: bool,
-        progress: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> StepResult:
-        gradients = None
-        if not warming_up:
-            gradients = unrolled_gradients(
-                supernet, objective, optimisers, train, validation, self.share
-            )
+    def step(self, at: Step) -> StepResult:
+        supernet = at.supernet
+        gradients = None if at.warming_up else unrolled_gradients(at, self.share)
         with torch.no_grad():
-            logits = supernet(validation.images)
-            loss = objective(supernet, logits, validation.labels)
+            logits = supernet(at.validation.images)
+            loss = at.objective(supernet, logits, at.validation.labels)
         if gradients is not None:
-            move(supernet.architecture_parameters(), gradients, optimisers.architecture)
-        train_loss, train_logits = weights_step(supernet, optimisers, train, supernet.all_choices)
+            move(supernet.architecture_parameters(), gradients, at.optimisers.architecture)
+        train_loss, train_logits = weights_step(at, supernet.all_choices)
         return StepResult(train_loss, train_logits, float(loss), logits)
 
 
-def unrolled_gradients(
-    supernet: Supernet,
-    objective: Objective,
-    optimisers: Optimisers,
-    train: Batch,
-    validation: Batch,
-    share: float,
-) -> list[Tensor]:
+def unrolled_gradients(step: Step, share: float) -> list[Tensor]:
     """Gradients of the objective at the unrolled weights, as architecture_parameters() orders them.
 
     The supernet is left as it is, bit for bit.
     """
+    supernet, train, validation = step.supernet, step.train, step.validation
     architecture, weights = supernet.architecture_parameters(), supernet.weight_parameters()
     with undisturbed(supernet), frozen(architecture):
         steps = filled_gradients(_train_loss(supernet, train), weights)
-    rates, unrolled = _unrolled(weights, steps, optimisers.weights, share)
+    rates, unrolled = _unrolled(weights, steps, step.optimisers.weights, share)
     with undisturbed(supernet), at(weights, unrolled):
-        loss = objective(supernet, supernet(validation.images), validation.labels)
+        loss = step.objective(supernet, supernet(validation.images), validation.labels)
         gradients = filled_gradients(loss, [*architecture, *weights])
     first, direction = gradients[: len(architecture)], gradients[len(architecture) :]
     direction = [rate * part for rate, part in zip(rates, direction, strict=True)]

@@ -14,11 +14,10 @@ from torch.distributions import Dirichlet, kl_divergence
 
 from cosearch.choices import Choices, Form, concentrations, dirichlet_mean
 from cosearch.config import Search
-from cosearch.objective import Objective
 from cosearch.supernet import Supernet
 
 from .bilevel import bilevel_step
-from .strategy import Batch, Optimisers, StepResult
+from .strategy import Step, StepResult
 
 __all__ = ["Drnas", "dirichlet_choices", "divergence"]
 
@@ -31,27 +30,11 @@ class Drnas:
     def __init__(self, settings: Search) -> None:
         self.kl_weight = settings.kl_weight
 
-    def step(
-        self,
-        supernet: Supernet,
-        objective: Objective,
-        optimisers: Optimisers,
-        train: Batch,
-        validation: Batch,
-        *,
-        warming_up: bool,
-        progress: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> StepResult:
+    def step(self, at: Step) -> StepResult:
         return bilevel_step(
-            supernet,
-            objective,
-            optimisers,
-            train,
-            validation,
-            warming_up=warming_up,
-            choose=lambda: dirichlet_choices(supernet, generator),
-            penalty=lambda: self.kl_weight * divergence(supernet),
+            at,
+            choose=lambda: dirichlet_choices(at.supernet, at.generator),
+            penalty=lambda: self.kl_weight * divergence(at.supernet),
         )
 
 

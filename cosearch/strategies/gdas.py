@@ -12,11 +12,10 @@ from torch import Tensor
 
 from cosearch.choices import Choices, Form
 from cosearch.config import Search
-from cosearch.objective import Objective
 from cosearch.supernet import Supernet
 
 from .bilevel import bilevel_step
-from .strategy import Batch, Optimisers, StepResult
+from .strategy import Step, StepResult
 
 __all__ = ["Gdas", "gumbel_choices"]
 
@@ -29,28 +28,9 @@ class Gdas:
     def __init__(self, settings: Search) -> None:
         self.start, self.end = settings.temperature, settings.temperature_end
 
-    def step(
-        self,
-        supernet: Supernet,
-        objective: Objective,
-        optimisers: Optimisers,
-        train: Batch,
-        validation: Batch,
-        *,
-        warming_up: bool,
-        progress: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> StepResult:
-        temperature = self.start + (self.end - self.start) * progress
-        return bilevel_step(
-            supernet,
-            objective,
-            optimisers,
-            train,
-            validation,
-            warming_up=warming_up,
-            choose=lambda: gumbel_choices(supernet, temperature, generator),
-        )
+    def step(self, at: Step) -> StepResult:
+        temperature = self.start + (self.end - self.start) * at.progress
+        return bilevel_step(at, lambda: gumbel_choices(at.supernet, temperature, at.generator))
 
 
 def gumbel_choices(

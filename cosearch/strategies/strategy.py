@@ -11,7 +11,7 @@ from cosearch.choices import Form
 from cosearch.objective import Objective
 from cosearch.supernet import Supernet
 
-__all__ = ["Batch", "Optimisers", "StepResult", "Strategy"]
+__all__ = ["Batch", "Optimisers", "Step", "StepResult", "Strategy"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,24 +44,29 @@ class StepResult:
     validation_logits: Tensor
 
 
-class Strategy(Protocol):
-    """Moves alphas and betas on `validation` (unless `warming_up`), then weights on `train`.
+@dataclass(frozen=True, eq=False)
+class Step:
+    """What one step works on and how far the search is.
 
-    `form` is what it asks of the supernet. `progress` is the share of the search that is done;
-    `generator` (of the CPU) is where it draws from, torch's own where it is None.
+    warming_up: alphas and betas rest. progress: the share of the search that is done. generator (of
+    the CPU): where a strategy draws from, torch's own where it is None.
+    """
+
+    supernet: Supernet
+    objective: Objective
+    optimisers: Optimisers
+    train: Batch
+    validation: Batch
+    warming_up: bool
+    progress: float = 0.0
+    generator: torch.Generator | None = None
+
+
+class Strategy(Protocol):
+    """Moves alphas and betas on the validation batch (unless warming up), then weights on the
+    training batch. `form` is what it asks of the supernet.
     """
 
     form: Form
 
-    def step(
-        self,
-        supernet: Supernet,
-        objective: Objective,
-        optimisers: Optimisers,
-        train: Batch,
-        validation: Batch,
-        *,
-        warming_up: bool,
-        progress: float = 0.0,
-        generator: torch.Generator | None = None,
-    ) -> StepResult: ...
+    def step(self, at: Step) -> StepResult: ...

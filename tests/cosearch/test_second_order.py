@@ -8,7 +8,7 @@ from torch.nn import functional
 from cosearch.config import Search
 from cosearch.objective import Objective
 from cosearch.passes import at
-from cosearch.strategies import Batch, Strategy, strategy
+from cosearch.strategies import Batch, Step, Strategy, strategy
 from cosearch.strategies.darts_second_order import unrolled_gradients
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
@@ -22,7 +22,7 @@ def _prepared() -> tuple[Supernet, Objective, Optimisers]:
     """A smooth supernet one step into its training, so that there is momentum."""
     net = smooth()
     loss, optimiser = objective(net), optimisers(net)
-    strategy("darts").step(net, loss, optimiser, TRAIN, VALIDATION, warming_up=True)
+    strategy("darts").step(Step(net, loss, optimiser, TRAIN, VALIDATION, True))
     return net, loss, optimiser
 
 
@@ -50,7 +50,7 @@ def _unrolled_objective(
 def test_gradients_of_alphas_and_betas_by_finite_differences(share: float) -> None:
     """share 0 is the first order; every group of alphas and betas along a direction of its own."""
     net, loss, optimiser = _prepared()
-    gradients = unrolled_gradients(net, loss, optimiser, TRAIN, VALIDATION, share)
+    gradients = unrolled_gradients(Step(net, loss, optimiser, TRAIN, VALIDATION, False), share)
     generator = torch.Generator().manual_seed(3)
     for parameter, gradient in zip(net.architecture_parameters(), gradients, strict=True):
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.float64)
@@ -67,7 +67,7 @@ def test_second_order_term_is_that_of_autograd() -> None:
     """Autograd's gradient of a gradient is the oracle of the difference of two gradients."""
     net, loss, optimiser = _prepared()
     architecture, weights = net.architecture_parameters(), net.weight_parameters()
-    gradients = unrolled_gradients(net, loss, optimiser, TRAIN, VALIDATION, 1.0)
+    gradients = unrolled_gradients(Step(net, loss, optimiser, TRAIN, VALIDATION, False), 1.0)
     with at(weights, _moved_weights(net, optimiser, 1.0)):
         value = loss(net, net(VALIDATION.images), VALIDATION.labels)
         outer = torch.autograd.grad(value, [*architecture, *weights])
@@ -89,7 +89,7 @@ def _step(name: str, settings: Search, seed: int = 0) -> Supernet:
     loss, optimiser = objective(net), optimisers(net)
     for number in range(2):
         train, validation = batch(10 + number), batch(20 + number)
-        chosen.step(net, loss, optimiser, train, validation, warming_up=False)
+        chosen.step(Step(net, loss, optimiser, train, validation, False))
     return net
 
 
@@ -106,10 +106,10 @@ def test_second_order_with_xi_0_is_the_first_order_bit_for_bit() -> None:
 def test_extra_passes_leave_nothing_behind() -> None:
     net = tiny()
     loss, optimiser = objective(net), optimisers(net)
-    strategy("darts").step(net, loss, optimiser, batch(1), batch(2), warming_up=True)
+    strategy("darts").step(Step(net, loss, optimiser, batch(1), batch(2), True))
     before = {name: value.clone() for name, value in net.state_dict().items()}
     generator = torch.get_rng_state()
-    unrolled_gradients(net, loss, optimiser, batch(3), batch(4), 1.0)
+    unrolled_gradients(Step(net, loss, optimiser, batch(3), batch(4), False), 1.0)
     assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
     assert torch.equal(generator, torch.get_rng_state())
     assert all(parameter.requires_grad for parameter in net.parameters())
@@ -127,7 +127,7 @@ def test_buffers_after_a_step_are_those_of_a_first_order_step() -> None:
             5.0,
         )
         train, validation = Batch(*vars(batch(1)).values()), batch(2)
-        result = strategy(name).step(net, loss, resting, train, validation, warming_up=False)
+        result = strategy(name).step(Step(net, loss, resting, train, validation, False))
         buffers.append(dict(net.named_buffers()) | {"logits": result.validation_logits})
     for name, value in buffers[0].items():
         assert torch.equal(value, buffers[1][name]), name

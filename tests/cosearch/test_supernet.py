@@ -12,7 +12,7 @@ from cosearch.genotype import CELL_TYPES, CellGenotype, Gene, Genotype, Multipli
 from cosearch.network import Network, float_arithmetic
 from cosearch.objective import EnergyModel, Objective, layer_macs
 from cosearch.operations import OPERATIONS, Arithmetic
-from cosearch.strategies import STRATEGIES, Batch, strategy
+from cosearch.strategies import STRATEGIES, Batch, Step, strategy
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
 from hw.errors import InputError
@@ -233,13 +233,13 @@ def test_darts_moves_architecture_on_validation_and_weights_on_train() -> None:
     validation = Batch(images(seed=1), torch.tensor([4, 5, 6, 7]))
     before = {name: value.clone() for name, value in net.named_parameters()}
     step = strategy("darts").step
-    result = step(net, objective, _optimisers(net), train, validation, warming_up=True)
+    result = step(Step(net, objective, _optimisers(net), train, validation, True))
     assert result.train_loss > 0 and result.train_logits.shape == (4, 10)
     moved = {name for name, value in net.named_parameters() if not value.equal(before[name])}
     architecture = {id(p) for p in net.architecture_parameters()}
     names = {name for name, value in net.named_parameters() if id(value) in architecture}
     assert moved and not moved & names
-    step(net, objective, _optimisers(net), train, validation, warming_up=False)
+    step(Step(net, objective, _optimisers(net), train, validation, False))
     moved = {name for name, value in net.named_parameters() if not value.equal(before[name])}
     assert names <= moved
 
@@ -249,7 +249,7 @@ def test_weights_follow_the_cross_entropy_alone() -> None:
     batch = Batch(images(), torch.tensor([0, 1, 2, 3]))
     net, twin = supernet(), supernet()
     objective = Objective(EnergyModel.of(net, SHAPE, ENERGIES), 100.0)
-    strategy("darts").step(net, objective, _optimisers(net), batch, batch, warming_up=True)
+    strategy("darts").step(Step(net, objective, _optimisers(net), batch, batch, True))
     optimiser = torch.optim.SGD(twin.weight_parameters(), 0.1)
     twin(batch.images)  # the validation pass, which moves running statistics
     functional.cross_entropy(twin(batch.images), batch.labels).backward()
