@@ -1,11 +1,17 @@
 """Factors looked up as planes: an operand of C channels becomes one of C·R."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from .threads import in_threads
 
 __all__ = [
     "FP32_EXACT",
@@ -37,8 +43,38 @@ def factor_planes(x: Tensor, u: Tensor) -> Tensor:
     channels_last.
     """
     batch, channels, height, width = x.shape
-    planes = functional.embedding(x.permute(0, 2, 3, 1), u)
+    rows = x.permute(0, 2, 3, 1)
+    many = x.numel() * u.shape[1] >= MANY_NUMBERS and x.device.type == "cpu"
+    compiled = many and u.dtype == torch.float32 and _kernel() is not None
+    planes = _looked_up(rows, u) if compiled else functional.embedding(rows, u)
     return planes.reshape(batch, height, width, channels * u.shape[1]).permute(0, 3, 1, 2)
+
+
+def _looked_up(rows: Tensor, u: Tensor) -> Tensor:
+    """As torch's embedding, which takes up to eight times as long where numbers are many."""
+    look_up = _kernel()
+    assert look_up is not None
+    patterns, factors = rows.reshape(-1).numpy(), u.detach().contiguous().numpy()
+    planes = np.empty((len(patterns), u.shape[1]), np.float32)
+
+    def work(low: int, high: int) -> None:
+        look_up(patterns[low:high], factors, planes[low:high])
+
+    in_threads(work, len(patterns), max(1, NUMBERS_A_THREAD // u.shape[1]))
+    return torch.from_numpy(planes)
+
+
+MANY_NUMBERS, NUMBERS_A_THREAD = 1 << 20, 1 << 18
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., Any] | None:
+    """None where numba is not installed."""
+    if find_spec("numba") is None:
+        return None
+    from .planes_kernel import look_up
+
+    return look_up
 
 
 def weight_planes(w: Tensor, v: Tensor) -> Tensor:

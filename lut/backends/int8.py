@@ -23,8 +23,8 @@ from ..factors import Factors
 from ..geometry import ConvGeometry
 from ..planes import FP32_EXACT
 from ..table import LUT
+from ..threads import in_threads
 from .backend import Problem, is_installed
-from .threads import in_threads
 
 __all__ = ["Int8", "int8_units_are_exact"]
 

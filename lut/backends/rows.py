@@ -14,8 +14,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..threads import in_threads
 from .backend import Problem, is_installed
-from .threads import in_threads
 
 __all__ = ["Rows"]
 
