@@ -50,8 +50,8 @@ class Verified:
     def __str__(self) -> str:
         return (
             f"{self.images} images bit-identical in onnxruntime, {self.layers} layers exact, "
-            f"{self.multipliers} multipliers over {self.operand_pairs} operand pairs each read by "
-            f"{' and '.join(self.readers)}, {self.files} digests"
+            f"{self.multipliers} multipliers read by {' and '.join(self.readers)} over "
+            f"{self.operand_pairs} operand pairs, {self.files} digests"
         )
 
 
