@@ -124,6 +124,24 @@ def test_bundle_verifies(straight: Path) -> None:
     assert verify(straight / "bundle").images == 539
 
 
+def test_bundle_is_handed_over_and_checked_again(straight: Path, tmp_path: Path) -> None:
+    code, out, err = ended("export", str(straight), "--out", "copy", cwd=tmp_path)
+    assert code == 0, err
+    assert out.startswith("copy: verified: 539 images bit-identical in onnxruntime")
+    code, out, _ = ended("export", "--verify", "copy", cwd=tmp_path)
+    assert code == 0 and out.startswith("copy: verified: ")
+    code, _, err = ended("export", str(straight), "--out", "copy", cwd=tmp_path)
+    assert code == 2 and "copy must be a new folder, not one that is there" in err
+    model = tmp_path / "copy" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:-1] + b"x")
+    code, _, err = ended("export", "--verify", "copy", cwd=tmp_path)
+    assert code == 2 and "model.onnx must have SHA-256" in err and err.count("\n") == 1
+    code, _, err = ended("export", "--verify", "--force", "copy", cwd=tmp_path)
+    assert code == 2 and "leave --force out" in err
+    code, _, err = ended("export", "--verify", "nowhere", cwd=tmp_path)
+    assert code == 2 and "manifest.json must be a file, there is none" in err
+
+
 def test_killed_twice_and_resumed_it_ends_with_the_same_bytes(
     straight: Path, tmp_path: Path
 ) -> None:
