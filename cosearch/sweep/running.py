@@ -1,0 +1,176 @@
+"""Runs a sweep: multipliers once, then every member, then the final networks, then the report.
+
+What is finished is skipped and what was interrupted goes on, so a sweep may be stopped at any time,
+and several processes may work on one folder.
+"""
+
+import contextlib
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.process import BaseProcess
+from multiprocessing.queues import SimpleQueue
+from pathlib import Path
+
+from cosearch.pipeline import run_stage
+from cosearch.progress import Progress
+from cosearch.sweep.assessment import Limits, limits
+from cosearch.sweep.finals import Final, chosen, is_done, train_final
+from cosearch.sweep.folder import SweepFolder, claimed
+from cosearch.sweep.members import check_baselines, check_budget, work_on
+from cosearch.sweep.results import SweepResults, sweep_results
+from cosearch.task import Task
+from hw.errors import InputError
+from hw.files import write_json, write_text
+
+__all__ = ["run_sweep"]
+
+POLL_S = 0.2
+
+
+def run_sweep(
+    sweep: SweepFolder, progress: Progress, *, jobs: int = 1, join: bool = False
+) -> SweepResults | None:
+    """Do what is left; the results, or None where other processes still have members in hand.
+
+    jobs: processes that work on members of their own. join: work on baselines that other processes
+    have in hand, too; then which genotypes are judged depends on who is faster.
+    """
+    check_baselines(sweep.plan)
+    bounds = _prepared(sweep, progress)
+    for phase in PHASES:
+        if jobs == 1:
+            PHASES[phase](sweep, progress, join)
+        else:
+            _in_processes(sweep, phase, progress, jobs, join)
+        left = _left(sweep, phase, bounds)
+        if left:
+            progress.log(f"in the hands of other processes: {', '.join(left)}")
+            return None
+    return _reported(sweep, bounds)
+
+
+def _prepared(sweep: SweepFolder, progress: Progress) -> Limits:
+    """Build the multipliers, check the budget, and measure the reference point."""
+    with claimed(sweep.path / "locks" / "multipliers", wait=True):
+        run = sweep.multipliers()
+        run_stage(run, "lut", progress)
+    task = Task.of(run)
+    check_budget(sweep.plan, task)
+    return limits(task)
+
+
+def _work_on_members(sweep: SweepFolder, progress: Progress, join: bool) -> None:
+    members = sweep.plan.members
+    for number, member in enumerate(members, 1):
+        heading = f"[{number}/{len(members)}] {member.name}"
+        if sweep.finished(member):
+            progress.log(f"{heading} (already finished)")
+            continue
+        progress.stage(heading)
+        with _closed(progress):
+            work_on(sweep, member, progress, join=join)
+
+
+def _work_on_finals(sweep: SweepFolder, progress: Progress, join: bool) -> None:
+    networks = _finals(sweep, limits(Task.of(sweep.multipliers())))
+    progress.stage(f"{len(networks)} networks trained in full")
+    with _closed(progress):
+        for final in progress.track(networks, "networks"):
+            train_final(sweep, final, progress)
+
+
+PHASES: dict[str, Callable[[SweepFolder, Progress, bool], None]] = {
+    "members": _work_on_members,
+    "finals": _work_on_finals,
+}
+
+
+def _finals(sweep: SweepFolder, bounds: Limits) -> list[Final]:
+    """Each once, also where two methods found it."""
+    plan = sweep.plan
+    found = {
+        (final.name, final.seed): final
+        for method in plan.methods
+        for seed in plan.seeds
+        for final in chosen(sweep, method, seed, bounds)
+    }
+    return list(found.values())
+
+
+def _left(sweep: SweepFolder, phase: str, bounds: Limits) -> list[str]:
+    """What is not done, by name."""
+    if phase == "members":
+        return [member.name for member in sweep.plan.members if not sweep.finished(member)]
+    return [final.name for final in _finals(sweep, bounds) if not is_done(sweep, final)]
+
+
+def _reported(sweep: SweepFolder, bounds: Limits) -> SweepResults:
+    from cosearch.report.sweep_page import sweep_page
+
+    results = sweep_results(sweep, bounds)
+    write_json(sweep.results, results.to_json())
+    write_text(sweep.report, sweep_page(results, sweep.path.name, sweep.config.to_toml()))
+    return results
+
+
+@contextlib.contextmanager
+def _closed(progress: Progress) -> Iterator[None]:
+    """Bars are taken away, also where an interruption ends the work."""
+    try:
+        yield
+    finally:
+        progress.close()
+
+
+def _in_processes(
+    sweep: SweepFolder, phase: str, progress: Progress, jobs: int, join: bool
+) -> None:
+    """The phase by `jobs` processes, which end with this one, whatever ends it."""
+    context = multiprocessing.get_context("spawn")
+    faults: SimpleQueue[str] = context.SimpleQueue()
+    arguments = (sweep.path, phase, join, faults)
+    workers = [context.Process(target=_worker, args=arguments) for _ in range(jobs)]
+    progress.stage(f"{phase}, by {jobs} processes")
+    try:
+        for worker in workers:
+            worker.start()
+        with _closed(progress):
+            total = len(sweep.plan.members) if phase == "members" else None
+            for name in progress.track(_finished(sweep, phase, workers), phase, total):
+                progress.log(f"  {name}: finished")
+    finally:
+        for worker in workers:
+            if worker.pid is not None:
+                worker.terminate()
+                worker.join()
+    if not faults.empty():
+        raise InputError(faults.get())
+    failed = [worker.exitcode for worker in workers if worker.exitcode]
+    if failed:
+        raise RuntimeError(f"a process of the sweep ended with {failed[0]}; what it said is above")
+
+
+def _finished(sweep: SweepFolder, phase: str, workers: Sequence[BaseProcess]) -> Iterator[str]:
+    """Names of what gets finished, until the processes have ended or one has failed."""
+    seen: set[str] = set()
+    while True:
+        alive = any(worker.is_alive() for worker in workers)
+        if phase == "members":
+            done = [m.name for m in sweep.plan.members if sweep.finished(m) and m.name not in seen]
+            seen |= set(done)
+            yield from done
+        if not alive or any(worker.exitcode for worker in workers):
+            return
+        time.sleep(POLL_S)
+
+
+def _worker(path: Path, phase: str, join: bool, faults: "SimpleQueue[str]") -> None:
+    """One process: its work in silence; what a user can mend is told to the process above."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process above ends this one
+    try:
+        PHASES[phase](SweepFolder.open(path), Progress(quiet=True), join)
+    except (InputError, OSError) as error:
+        faults.put(str(error))
+        raise SystemExit(1) from None
