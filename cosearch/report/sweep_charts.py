@@ -48,11 +48,9 @@ def final_fronts(results: "SweepResults") -> Markup:
     """Every network trained in full: accuracy against energy; a step line along each front."""
     methods = results.plan.methods
     finals = [final for outcome in results.outcomes for final in outcome.finals]
-    energies = [final.energy_nj for final in finals]
-    low, high = spread([100 * final.accuracy for final in finals])
     frame = Frame(
-        Scale(0.0, max(energies) * 1.08, 58, WIDTH - 20),
-        Scale(low, min(high, 100.5) if low < 100 else high, HEIGHT - 50, TOP),
+        Scale(*spread([final.energy_nj for final in finals]), 58, WIDTH - 20),
+        Scale(*spread([100 * final.accuracy for final in finals]), HEIGHT - 50, TOP),
         "energy of the multiplications of one inference (nJ)",
         "test accuracy (%)",
     )
@@ -74,7 +72,7 @@ def anytime(results: "SweepResults", x_label: str, x_of: "Callable[[Moment], flo
     end = max(x_of(moment) for moment in moments)
     frame = Frame(
         Scale(0.0, end or 1.0, 58, WIDTH - 20),
-        Scale(*spread([m.hypervolume for m in moments], 0.0), HEIGHT - 50, TOP),
+        Scale(*spread([m.hypervolume for m in moments]), HEIGHT - 50, TOP),
         x_label,
         "hypervolume",
     )

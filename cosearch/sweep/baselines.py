@@ -26,7 +26,7 @@ from cosearch.sweep.assessment import Assessment, assess, epoch_images
 from cosearch.sweep.encoding import Encoding
 from cosearch.sweep.folder import claimed
 from cosearch.sweep.records import Evaluation
-from cosearch.sweep.sampling import nsga2_sampler, random_sampler
+from cosearch.sweep.sampling import enqueue_next, nsga2_sampler, random_sampler
 from cosearch.task import Task
 from hw.errors import InputError
 
@@ -89,6 +89,7 @@ class Baseline:
         return [self._evaluation(trial) for trial in sorted(trials, key=_time)]
 
     def _judge_next(self) -> Evaluation:
+        enqueue_next(self.study)
         trial = self.study.ask(self.distributions)
         trial.set_user_attr("worker", self.worker)
         genotype = self.encoding.genotype(trial.params)

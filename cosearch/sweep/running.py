@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 from cosearch.pipeline import run_stage
@@ -39,15 +40,14 @@ def run_sweep(
     """
     check_baselines(sweep.plan)
     bounds = _prepared(sweep, progress)
-    for phase in PHASES:
-        if jobs == 1:
-            PHASES[phase](sweep, progress, join)
-        else:
-            _in_processes(sweep, phase, progress, jobs, join)
-        left = _left(sweep, phase, bounds)
-        if left:
-            progress.log(f"in the hands of other processes: {', '.join(left)}")
-            return None
+    if jobs == 1:
+        _work(sweep, bounds, progress, join)
+    else:
+        _in_processes(sweep, progress, jobs, join)
+    left = _members_left(sweep) or _finals_left(sweep, bounds)
+    if left:
+        progress.log(f"in the hands of other processes: {', '.join(left)}")
+        return None
     return _reported(sweep, bounds)
 
 
@@ -59,6 +59,20 @@ def _prepared(sweep: SweepFolder, progress: Progress) -> Limits:
     task = Task.of(run)
     check_budget(sweep.plan, task)
     return limits(task)
+
+
+def _work(
+    sweep: SweepFolder,
+    bounds: Limits,
+    progress: Progress,
+    join: bool,
+    together: Callable[[], object] = lambda: None,
+) -> None:
+    """Members, then, where all are finished, final networks; `together` is called between."""
+    _work_on_members(sweep, progress, join)
+    together()
+    if not _members_left(sweep):
+        _work_on_finals(sweep, bounds, progress)
 
 
 def _work_on_members(sweep: SweepFolder, progress: Progress, join: bool) -> None:
@@ -73,18 +87,12 @@ def _work_on_members(sweep: SweepFolder, progress: Progress, join: bool) -> None
             work_on(sweep, member, progress, join=join)
 
 
-def _work_on_finals(sweep: SweepFolder, progress: Progress, join: bool) -> None:
-    networks = _finals(sweep, limits(Task.of(sweep.multipliers())))
+def _work_on_finals(sweep: SweepFolder, bounds: Limits, progress: Progress) -> None:
+    networks = _finals(sweep, bounds)
     progress.stage(f"{len(networks)} networks trained in full")
     with _closed(progress):
         for final in progress.track(networks, "networks"):
             train_final(sweep, final, progress)
-
-
-PHASES: dict[str, Callable[[SweepFolder, Progress, bool], None]] = {
-    "members": _work_on_members,
-    "finals": _work_on_finals,
-}
 
 
 def _finals(sweep: SweepFolder, bounds: Limits) -> list[Final]:
@@ -99,10 +107,13 @@ def _finals(sweep: SweepFolder, bounds: Limits) -> list[Final]:
     return list(found.values())
 
 
-def _left(sweep: SweepFolder, phase: str, bounds: Limits) -> list[str]:
-    """What is not done, by name."""
-    if phase == "members":
-        return [member.name for member in sweep.plan.members if not sweep.finished(member)]
+def _members_left(sweep: SweepFolder) -> list[str]:
+    """Members that are not finished, by name."""
+    return [member.name for member in sweep.plan.members if not sweep.finished(member)]
+
+
+def _finals_left(sweep: SweepFolder, bounds: Limits) -> list[str]:
+    """Final networks that are not trained, by name."""
     return [final.name for final in _finals(sweep, bounds) if not is_done(sweep, final)]
 
 
@@ -124,22 +135,21 @@ def _closed(progress: Progress) -> Iterator[None]:
         progress.close()
 
 
-def _in_processes(
-    sweep: SweepFolder, phase: str, progress: Progress, jobs: int, join: bool
-) -> None:
-    """The phase by `jobs` processes, which end with this one, whatever ends it."""
+def _in_processes(sweep: SweepFolder, progress: Progress, jobs: int, join: bool) -> None:
+    """The work by `jobs` processes, which end with this one, whatever ends it."""
     context = multiprocessing.get_context("spawn")
     faults: SimpleQueue[str] = context.SimpleQueue()
-    arguments = (sweep.path, phase, join, faults)
+    arguments = (sweep.path, join, context.Barrier(jobs), faults)
     workers = [context.Process(target=_worker, args=arguments) for _ in range(jobs)]
-    progress.stage(f"{phase}, by {jobs} processes")
+    progress.stage(f"{len(sweep.plan.members)} members, then final networks, by {jobs} processes")
     try:
         for worker in workers:
             worker.start()
         with _closed(progress):
-            total = len(sweep.plan.members) if phase == "members" else None
-            for name in progress.track(_finished(sweep, phase, workers), phase, total):
+            names = _finished(sweep, workers)
+            for name in progress.track(names, "members", len(sweep.plan.members)):
                 progress.log(f"  {name}: finished")
+        failed = [worker.exitcode for worker in workers if worker.exitcode]
     finally:
         for worker in workers:
             if worker.pid is not None:
@@ -147,30 +157,30 @@ def _in_processes(
                 worker.join()
     if not faults.empty():
         raise InputError(faults.get())
-    failed = [worker.exitcode for worker in workers if worker.exitcode]
     if failed:
-        raise RuntimeError(f"a process of the sweep ended with {failed[0]}; what it said is above")
+        raise RuntimeError(f"a process of the sweep ended with {failed[0]}; it may have said why")
 
 
-def _finished(sweep: SweepFolder, phase: str, workers: Sequence[BaseProcess]) -> Iterator[str]:
-    """Names of what gets finished, until the processes have ended or one has failed."""
+def _finished(sweep: SweepFolder, workers: Sequence[BaseProcess]) -> Iterator[str]:
+    """Names of members as they get finished, until the processes have ended or one has failed."""
     seen: set[str] = set()
     while True:
-        alive = any(worker.is_alive() for worker in workers)
-        if phase == "members":
-            done = [m.name for m in sweep.plan.members if sweep.finished(m) and m.name not in seen]
-            seen |= set(done)
-            yield from done
-        if not alive or any(worker.exitcode for worker in workers):
+        ended = not any(worker.is_alive() for worker in workers)
+        done = [m.name for m in sweep.plan.members if sweep.finished(m) and m.name not in seen]
+        seen |= set(done)
+        yield from done
+        if ended or any(worker.exitcode for worker in workers):
             return
         time.sleep(POLL_S)
 
 
-def _worker(path: Path, phase: str, join: bool, faults: "SimpleQueue[str]") -> None:
+def _worker(path: Path, join: bool, barrier: Barrier, faults: "SimpleQueue[str]") -> None:
     """One process: its work in silence; what a user can mend is told to the process above."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process above ends this one
     try:
-        PHASES[phase](SweepFolder.open(path), Progress(quiet=True), join)
+        sweep = SweepFolder.open(path)
+        bounds = limits(Task.of(sweep.multipliers()))
+        _work(sweep, bounds, Progress(quiet=True), join, together=barrier.wait)
     except (InputError, OSError) as error:
         faults.put(str(error))
         raise SystemExit(1) from None

@@ -2,11 +2,12 @@
 never been interrupted, and nothing has to be unpickled.
 
 Each trial draws from generators of its own, seeded by the study's seed and the trial's rank: the
-number of trials before it that have not failed. A trial that is lost has failed; its successor has
-its rank and draws the same.
+lowest number that no trial has, failed ones aside. A trial that is lost has failed; its successor
+has its rank and draws the same.
 """
 
 from collections.abc import Callable
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,9 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-__all__ = ["JournalledSampler", "nsga2_sampler", "random_sampler"]
+__all__ = ["JournalledSampler", "enqueue_next", "nsga2_sampler", "random_sampler"]
+
+RANK = "rank"
 
 
 class OrderedNSGAII(NSGAIISampler):
@@ -35,9 +38,10 @@ class JournalledSampler(BaseSampler):
         self._relative, self._independent = make(0), RandomSampler(seed=0)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        earlier = [t for t in study.get_trials(deepcopy=False) if t.number < trial.number]
-        rank = sum(t.state != TrialState.FAIL for t in earlier)
-        one, two = np.random.SeedSequence([self._seed, rank]).generate_state(2)
+        rank = trial.user_attrs.get(RANK)
+        # Without one where two workers asked at once; then its number will do.
+        stream = [1, trial.number] if rank is None else [0, int(rank)]
+        one, two = np.random.SeedSequence([self._seed, *stream]).generate_state(2)
         self._relative, self._independent = self._make(int(one)), RandomSampler(seed=int(two))
 
     def infer_relative_search_space(
@@ -58,6 +62,15 @@ class JournalledSampler(BaseSampler):
         param_distribution: BaseDistribution,
     ) -> Any:
         return self._independent.sample_independent(study, trial, param_name, param_distribution)
+
+
+def enqueue_next(study: Study) -> None:
+    """Make ready the trial that `study.ask` is to give, with its rank, unless one is ready."""
+    trials = [t for t in study.get_trials(deepcopy=False) if t.state != TrialState.FAIL]
+    if not any(trial.state == TrialState.WAITING for trial in trials):
+        taken = {trial.user_attrs.get(RANK) for trial in trials}
+        rank = next(number for number in count() if number not in taken)
+        study.enqueue_trial({}, user_attrs={RANK: rank})
 
 
 def random_sampler(seed: int, population: int) -> BaseSampler:
