@@ -322,6 +322,7 @@ def report(folder: OldRun, force: Force = False) -> None:
 
 @app.command()
 def sweep(
+    context: typer.Context,
     config: Annotated[
         Path | None,
         typer.Argument(metavar="[CONFIG]", help="TOML file of settings.", show_default=False),
@@ -371,10 +372,10 @@ def sweep(
         from cosearch.sweep.plan import parsed_plan
         from cosearch.sweep.running import run_sweep
 
-        _check_jobs(jobs)
+        if jobs < 1:
+            _refuse(f"jobs must be at least 1, not {jobs}")
         if resume is not None:
-            if config or out or override or cells or seed is not None:
-                _refuse("--resume must come without settings: a sweep goes on as it is")
+            _refuse_settings(context)
             found = SweepFolder.open(resume)
         else:
             base = _sweep_config(config, _settings(override, cells), seed, jobs)
@@ -390,9 +391,13 @@ def sweep(
             typer.echo(f"{sweep_summary(results)}\nreport: {found.report}")
 
 
-def _check_jobs(jobs: int) -> None:
-    if jobs < 1:
-        _refuse(f"jobs must be at least 1, not {jobs}")
+def _refuse_settings(context: typer.Context) -> None:
+    """A sweep that goes on has its settings; only how it is worked on may be said."""
+    for name in set(context.params) - {"resume", "jobs", "join"}:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            shown = "CONFIG" if name == "config" else f"--{name.replace('_', '-')}"
+            _refuse(f"--resume must come without settings, which the sweep has, not with {shown}")
 
 
 def _sweep_config(file: Path | None, override: list[str], seed: int | None, jobs: int) -> "Config":

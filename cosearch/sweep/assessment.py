@@ -163,8 +163,8 @@ def _accuracy(network: nn.Module, task: Task, split: Split) -> float:
     """Share of images that are classified right, in eval mode."""
     network.eval()
     size = task.config.train.batch_size
-    correct = 0
+    correct = torch.zeros((), dtype=torch.int64)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
         logits = network(images.to(torch.float32) * task.data.pixel_scale)
-        correct += int((logits.argmax(1) == labels).sum())
-    return correct / len(split)
+        correct += (logits.argmax(1) == labels).sum()
+    return int(correct) / len(split)

@@ -6,9 +6,12 @@ and several processes may work on one folder.
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import connection
 from multiprocessing.process import BaseProcess
 from multiprocessing.queues import SimpleQueue
 from multiprocessing.synchronize import Barrier
@@ -177,6 +180,7 @@ def _finished(sweep: SweepFolder, workers: Sequence[BaseProcess]) -> Iterator[st
 def _worker(path: Path, join: bool, barrier: Barrier, faults: "SimpleQueue[str]") -> None:
     """One process: its work in silence; what a user can mend is told to the process above."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process above ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         sweep = SweepFolder.open(path)
         bounds = limits(Task.of(sweep.multipliers()))
@@ -184,3 +188,11 @@ def _worker(path: Path, join: bool, barrier: Barrier, faults: "SimpleQueue[str]"
     except (InputError, OSError) as error:
         faults.put(str(error))
         raise SystemExit(1) from None
+
+
+def _end_with_parent() -> None:
+    """Let nothing go on where the process above was killed; what is written is whole."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)

@@ -220,7 +220,9 @@ def test_wrong_input_is_one_line(
 
 def test_a_sweep_is_not_begun_over_another(straight: Path) -> None:
     assert "holds a sweep: go on with it by --resume" in refused("sweep", "--out", straight)
-    assert "without settings" in refused("sweep", "--resume", straight, "--seed", "1")
+    for option in ("--seed", "--weights", "--epochs"):
+        assert f"not with {option}" in refused("sweep", "--resume", straight, option, "1")
+    assert "not with CONFIG" in refused("sweep", "c.toml", "--resume", straight)
 
 
 def test_baselines_need_optuna(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
