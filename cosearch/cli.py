@@ -340,7 +340,7 @@ def sweep(
     methods: Annotated[
         str, typer.Option(help="Strategies of the search, and random and nsga2.")
     ] = "darts,random,nsga2",
-    weights: Annotated[str, typer.Option(help="Energy weights of the searches.")] = "0.03,0.1,0.3",
+    weights: Annotated[str, typer.Option(help="Energy weights of the searches.")] = "0.1,1,3",
     seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.")] = 1,
     budget_images: Annotated[
         int,

@@ -39,15 +39,27 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
 
 
 def best_subset(points: Sequence[Point], reference: Point, count: int) -> list[int]:
-    """At most `count` indices of the front, each in turn the one that adds most hypervolume.
+    """`count` indices (all where there are fewer): the front's, each in turn the one that adds most
+    hypervolume; where the front has fewer, those of the front of the others, and so on.
 
     Greedy: at least 1 - 1/e of the largest hypervolume of so many points (it is submodular).
     """
-    left, chosen = front(points), list[int]()
+    left, chosen = list(range(len(points))), list[int]()
+    while left and len(chosen) < count:
+        layer = [left[index] for index in front([points[i] for i in left])]
+        chosen += _greedy(points, layer, reference, count - len(chosen))
+        left = [index for index in left if index not in layer]
+    return sorted(chosen)
+
+
+def _greedy(
+    points: Sequence[Point], layer: Sequence[int], reference: Point, count: int
+) -> list[int]:
+    left, chosen = list(layer), list[int]()
     while left and len(chosen) < count:
         volumes = [hypervolume([points[i] for i in [*chosen, one]], reference) for one in left]
         chosen.append(left.pop(volumes.index(max(volumes))))
-    return sorted(chosen)
+    return chosen
 
 
 def _nowhere_worse(one: Point, other: Point) -> bool:

@@ -1,6 +1,6 @@
 """The final front of a method: the best networks that it judged, each trained in full and tested.
 
-The same for every method: as many networks at most, the training of `cosearch train` on training
+The same for every method: as many networks, the training of `cosearch train` on training
 and validation images together, and the test images on the exported integer network.
 """
 
@@ -9,12 +9,18 @@ from pathlib import Path
 
 import torch
 
-from cosearch.evaluation import integer_network, layer_energies
+from cosearch.evaluation import integer_network
 from cosearch.genotype import Genotype
 from cosearch.metrics import read_metrics
 from cosearch.pareto import best_subset
 from cosearch.progress import Progress
-from cosearch.sweep.assessment import Assessment, Limits, epoch_images, parameter_count
+from cosearch.sweep.assessment import (
+    Assessment,
+    Limits,
+    epoch_images,
+    inference_energy_nj,
+    parameter_count,
+)
 from cosearch.sweep.folder import SweepFolder, claimed
 from cosearch.sweep.records import Evaluation, read_evaluations
 from cosearch.task import Task
@@ -44,12 +50,12 @@ def evaluations_of(sweep: SweepFolder, method: str, seed: int) -> list[Evaluatio
 
 
 def chosen(sweep: SweepFolder, method: str, seed: int, limits: Limits) -> list[Final]:
-    """From the front of what was judged, by error and energy, those of most hypervolume."""
-    found = evaluations_of(sweep, method, seed)
-    points = [limits.relative(one.assessment.objectives)[:2] for one in found]
+    """Of what was judged, by error and energy, those of most hypervolume, front by front."""
+    distinct = {one.genotype: one.assessment for one in evaluations_of(sweep, method, seed)}
+    found = list(distinct)
+    points = [limits.relative(assessment.objectives)[:2] for assessment in distinct.values()]
     return [
-        Final(found[index].genotype, seed)
-        for index in best_subset(points, (1.0, 1.0), sweep.plan.finals)
+        Final(found[index], seed) for index in best_subset(points, (1.0, 1.0), sweep.plan.finals)
     ]
 
 
@@ -86,10 +92,9 @@ def _trained(sweep: SweepFolder, final: Final, progress: Progress) -> Assessment
     integer = integer_network("approximate", task, final.genotype, run)
     test = task.data.splits["test"]
     right = int((integer(test.images).argmax(1) == test.labels).sum())
-    energies = layer_energies(integer, task, final.genotype)
     return Assessment(
         right / len(test),
-        sum(layer.energy_nj for layer in energies),
+        inference_energy_nj(training.network, task),
         parameter_count(training.network),
         task.config.train.epochs * epoch_images(training.images, task.config.train.batch_size),
         _seconds(run.train_metrics),

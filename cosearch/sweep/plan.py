@@ -48,7 +48,7 @@ class Plan:
 
     budget_images: training images of a baseline member, 0: as many as the searches of one strategy
     see with all weights; epochs: of the training that judges a genotype; population: of NSGA-II;
-    finals: networks a method may have trained in full, of each seed.
+    finals: networks of a method that are trained in full, of each seed.
     """
 
     methods: tuple[str, ...]

@@ -146,8 +146,9 @@ def _in_processes(sweep: SweepFolder, progress: Progress, jobs: int, join: bool)
     workers = [context.Process(target=_worker, args=arguments) for _ in range(jobs)]
     progress.stage(f"{len(sweep.plan.members)} members, then final networks, by {jobs} processes")
     try:
-        for worker in workers:
-            worker.start()
+        with _interrupts_held():
+            for worker in workers:
+                worker.start()
         with _closed(progress):
             names = _finished(sweep, workers)
             for name in progress.track(names, "members", len(sweep.plan.members)):
@@ -179,7 +180,6 @@ def _finished(sweep: SweepFolder, workers: Sequence[BaseProcess]) -> Iterator[st
 
 def _worker(path: Path, join: bool, barrier: Barrier, faults: "SimpleQueue[str]") -> None:
     """One process: its work in silence; what a user can mend is told to the process above."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process above ends this one
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         sweep = SweepFolder.open(path)
@@ -188,6 +188,16 @@ def _worker(path: Path, join: bool, barrier: Barrier, faults: "SimpleQueue[str]"
     except (InputError, OSError) as error:
         faults.put(str(error))
         raise SystemExit(1) from None
+
+
+@contextlib.contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Interruptions wait until the end; processes started meanwhile never see any."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _end_with_parent() -> None:

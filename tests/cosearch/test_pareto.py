@@ -1,6 +1,8 @@
 """Fronts and hypervolumes against counting: every pair of points, every unit cell of a grid."""
 
 import itertools
+import math
+from collections.abc import Iterable
 
 import pytest
 from hypothesis import given
@@ -57,14 +59,28 @@ def test_best_subset_has_most_of_the_best_hypervolume(
     found: list[tuple[int, ...]], count: int
 ) -> None:
     reference = (float(SIDE), float(SIDE))
-    chosen = best_subset(found, reference, count)
-    kept = front(found)
-    assert set(chosen) <= set(kept) and len(chosen) == min(count, len(kept))
-    subsets = itertools.combinations(kept, len(chosen))
-    best = max(hypervolume([found[i] for i in subset], reference) for subset in subsets)
-    assert hypervolume([found[i] for i in chosen], reference) >= (1 - 1 / 2.718281828) * best
-    if count == 1 or len(chosen) == len(kept):
-        assert hypervolume([found[i] for i in chosen], reference) == best
+
+    def volume(indices: Iterable[int]) -> float:
+        return hypervolume([found[index] for index in indices], reference)
+
+    chosen, kept = best_subset(found, reference, count), front(found)
+    assert len(chosen) == min(count, len(found)) and chosen == sorted(set(chosen))
+    subsets = itertools.combinations(kept, min(count, len(kept)))
+    best = max(volume(subset) for subset in subsets)
+    assert volume(chosen) >= (1 - 1 / math.e) * best
+    if count == 1 or count >= len(kept):
+        assert volume(chosen) == best
+
+
+@given(found=points(2), count=st.integers(1, 12))
+def test_best_subset_takes_front_by_front(found: list[tuple[int, ...]], count: int) -> None:
+    chosen = set(best_subset(found, (float(SIDE), float(SIDE)), count))
+    left = list(range(len(found)))
+    while left:
+        layer = {left[index] for index in nondominated([found[i] for i in left])}
+        left = [index for index in left if index not in layer]
+        # Of a later front only where this one is taken whole.
+        assert layer <= chosen or not chosen & set(left)
 
 
 def test_a_point_does_not_dominate_itself() -> None:
