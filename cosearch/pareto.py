@@ -35,6 +35,7 @@ def hypervolume(points: Sequence[Point], reference: Point) -> float:
     """
     assert len(reference) in (2, 3), reference
     inside = [p for p in points if all(x < r for x, r in zip(p, reference, strict=True))]
+    inside = [inside[index] for index in front(inside)]
     return _area(inside, reference) if len(reference) == 2 else _volume(inside, reference)
 
 
