@@ -325,7 +325,7 @@ def sweep(
     context: typer.Context,
     config: Annotated[
         Path | None,
-        typer.Argument(metavar="[CONFIG]", help="TOML file of settings.", show_default=False),
+        typer.Argument(metavar="CONFIG", help="TOML file of settings.", show_default=False),
     ] = None,
     out: Annotated[
         Path | None,
@@ -348,8 +348,8 @@ def sweep(
             help="Training images of a baseline; 0: as many as a strategy's searches see."
         ),
     ] = 0,
-    epochs: Annotated[int, typer.Option(help="Of the training that judges a genotype.")] = 5,
-    population: Annotated[int, typer.Option(help="Of NSGA-II.")] = 10,
+    epochs: Annotated[int, typer.Option(help="Epochs of the training that judges a genotype.")] = 5,
+    population: Annotated[int, typer.Option(help="Genotypes in a generation of NSGA-II.")] = 10,
     finals: Annotated[
         int, typer.Option(help="Networks of a method and seed that are trained in full.")
     ] = 3,

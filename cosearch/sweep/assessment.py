@@ -162,9 +162,9 @@ def _uniform_genotypes(task: Task) -> list[Genotype]:
 def _accuracy(network: nn.Module, task: Task, split: Split) -> float:
     """Share of images that are classified right, in eval mode."""
     network.eval()
-    size = task.config.train.batch_size
-    correct = torch.zeros((), dtype=torch.int64)
+    device, size = next(network.parameters()).device, task.config.train.batch_size
+    correct = torch.zeros((), dtype=torch.int64, device=device)
     for images, labels in zip(split.images.split(size), split.labels.split(size), strict=True):
-        logits = network(images.to(torch.float32) * task.data.pixel_scale)
-        correct += (logits.argmax(1) == labels).sum()
+        logits = network(images.to(device, torch.float32) * task.data.pixel_scale)
+        correct += (logits.argmax(1) == labels.to(device)).sum()
     return int(correct) / len(split)
