@@ -37,7 +37,7 @@ MARKS = {
     "darts_second_order": "l6,-6l6,6l-6,6z",
     "pc_darts": "l3,-6h6l3,6l-3,6h-6z",
     "gdas": "l12,-6v12z",
-    "drnas": "l12,6v-12z",
+    "drnas": "m0,-6l12,6l-12,6z",
     "random": "m0,5h12l-6,-12z",
     "nsga2": "m0,-5h11v11h-11z",
 }
@@ -69,7 +69,7 @@ def anytime(results: "SweepResults", x_label: str, x_of: "Callable[[Moment], flo
     """Hypervolume over what `x_of` gives: the median over seeds, and their range as a band."""
     methods = results.plan.methods
     moments = [moment for outcome in results.outcomes for moment in outcome.curve]
-    end = max(x_of(moment) for moment in moments)
+    end = 1.02 * max(x_of(moment) for moment in moments)
     frame = Frame(
         Scale(0.0, end or 1.0, 58, WIDTH - 20),
         Scale(*spread([m.hypervolume for m in moments]), HEIGHT - 50, TOP),

@@ -25,21 +25,37 @@ HEADINGS = ("judged", "images", "seconds", "HV", "HV3", "final HV", "best acc.")
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A median as text, and the range over seeds, empty where they do not differ."""
+
+    median: str
+    range: str
+
+    @classmethod
+    def of(cls, values: Sequence[float], shown: str) -> "Figure":
+        least, most = shown.format(min(values)), shown.format(max(values))
+        return cls(shown.format(median(values)), "" if least == most else f"{least} – {most}")
+
+    def __str__(self) -> str:
+        return f"{self.median} ({self.range})" if self.range else self.median
+
+
+@dataclass(frozen=True)
 class Row:
-    """A method's figures as text, one for each of COLUMNS."""
+    """A method's figures, one for each of COLUMNS."""
 
     title: str
-    values: tuple[str, ...]
+    values: tuple[Figure, ...]
 
 
 @dataclass(frozen=True)
 class AdvantageRow:
-    """How much sooner a search is where a baseline ends, as text."""
+    """How much sooner a search is where a baseline ends."""
 
     title: str
     baseline: str
-    images: str
-    seconds: str
+    images: Figure
+    seconds: Figure
     reached: str
 
 
@@ -71,7 +87,7 @@ def sweep_page(results: "SweepResults", name: str, config_toml: str) -> str:
 
 def sweep_summary(results: "SweepResults") -> str:
     """The table of methods, and how much sooner the searches are where the baselines end."""
-    cells = [("method", *HEADINGS), *((row.title, *row.values) for row in _rows(results))]
+    cells = [("method", *HEADINGS), *((row.title, *map(str, row.values)) for row in _rows(results))]
     widths = [max(len(line[column]) for line in cells) for column in range(len(cells[0]))]
     lines = [
         "  ".join(
@@ -89,25 +105,18 @@ def _rows(results: "SweepResults") -> list[Row]:
     return [
         Row(
             TITLES[method],
-            tuple(_spread([of(o) for o in results.of(method)], shown) for of, shown in COLUMNS),
+            tuple(Figure.of([of(o) for o in results.of(method)], shown) for of, shown in COLUMNS),
         )
         for method in results.plan.methods
     ]
-
-
-def _spread(values: Sequence[float], shown: str) -> str:
-    """The median, and the range where there is one."""
-    middle = shown.format(median(values))
-    least, most = shown.format(min(values)), shown.format(max(values))
-    return middle if least == most else f"{middle} ({least} – {most})"
 
 
 def _advantage_row(advantage: "Advantage") -> AdvantageRow:
     return AdvantageRow(
         TITLES[advantage.method],
         TITLES[advantage.baseline],
-        _spread(advantage.images, "{:.2f}"),
-        _spread(advantage.seconds, "{:.2f}"),
+        Figure.of(advantage.images, "{:.2f}"),
+        Figure.of(advantage.seconds, "{:.2f}"),
         f"{advantage.reached} of {len(advantage.images)}",
     )
 
