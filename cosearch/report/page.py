@@ -23,27 +23,23 @@ from .results import MultiplierResult, Results, Row
 
 def page(results: Results) -> str:
     """The report of ``results`` as HTML; the same results give the same bytes."""
+    template = environment().get_template("report.html.j2")
     relative = relative_energies(results.multipliers)
-    return (
-        environment()
-        .get_template("report.html.j2")
-        .render(
-            results=results,
-            titles=TITLES,
-            basis=str(results.basis),
-            points=_points(results),
-            seconds=_seconds(results),
-            scatter=accuracy_against_energy(results.networks, str(results.basis)),
-            cells=[
-                (kind, cell_graph(kind, results.genotype.cell(kind), relative))
-                for kind in CELL_TYPES
-            ],
-            layers=energy_by_layer(results.layers) if results.layers else "",
-            search_curves=search_curves(results.search),
-            training_curves=training_curves(results.training),
-            relative=relative,
-            used=Counter(layer.multiplier for layer in results.layers),
-        )
+    return template.render(
+        results=results,
+        titles=TITLES,
+        basis=str(results.basis),
+        points=_points(results),
+        seconds=_seconds(results),
+        scatter=accuracy_against_energy(results.networks, str(results.basis)),
+        cells=[
+            (kind, cell_graph(kind, results.genotype.cell(kind), relative)) for kind in CELL_TYPES
+        ],
+        layers=energy_by_layer(results.layers) if results.layers else "",
+        search_curves=search_curves(results.search),
+        training_curves=training_curves(results.training),
+        relative=relative,
+        used=Counter(layer.multiplier for layer in results.layers),
     )
 
 
