@@ -321,6 +321,96 @@ def report(folder: OldRun, force: Force = False) -> None:
 
 
 @app.command()
+def sweep(
+    context: typer.Context,
+    config: Annotated[
+        Path | None,
+        typer.Argument(metavar="CONFIG", help="TOML file of settings.", show_default=False),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Folder of the sweep; default: runs/<time>-sweep."
+        ),
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option("--resume", metavar="DIR", help="Go on with the sweep in DIR, as it is."),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Strategies of the search, and random and nsga2.")
+    ] = "darts,random,nsga2",
+    weights: Annotated[str, typer.Option(help="Energy weights of the searches.")] = "0.1,1,3",
+    seeds: Annotated[int, typer.Option(help="Number of seeds, from --seed on.")] = 1,
+    budget_images: Annotated[
+        int,
+        typer.Option(
+            help="Training images of a baseline; 0: as many as a strategy's searches see."
+        ),
+    ] = 0,
+    epochs: Annotated[int, typer.Option(help="Epochs of the training that judges a genotype.")] = 5,
+    population: Annotated[int, typer.Option(help="Genotypes in a generation of NSGA-II.")] = 10,
+    finals: Annotated[
+        int, typer.Option(help="Networks of a method and seed that are trained in full.")
+    ] = 3,
+    jobs: Annotated[int, typer.Option(help="Processes that work at once.")] = 1,
+    join: Annotated[
+        bool, typer.Option("--join", help="Work on baselines that other processes have in hand.")
+    ] = False,
+    seed: Seed = None,
+    cells: Cells = None,
+    override: Overrides = None,
+) -> None:
+    """Compare searches and baselines: many runs, their Pareto fronts and hypervolumes.
+
+    An interrupted sweep goes on with: cosearch sweep --resume DIR
+    """
+    with _guard() as interrupted:
+        from cosearch.progress import Progress
+        from cosearch.report.sweep_page import sweep_summary
+        from cosearch.sweep.folder import SweepFolder
+        from cosearch.sweep.plan import parsed_plan
+        from cosearch.sweep.running import run_sweep
+
+        if jobs < 1:
+            _refuse(f"jobs must be at least 1, not {jobs}")
+        if resume is not None:
+            _refuse_settings(context)
+            found = SweepFolder.open(resume)
+        else:
+            base = _sweep_config(config, _settings(override, cells), seed, jobs)
+            plan = parsed_plan(
+                methods, weights, seeds, base.seed, (budget_images, epochs, population, finals)
+            )
+            found = SweepFolder.create(out, base, plan)
+        interrupted.advice = f"go on with: cosearch sweep --resume {found.path}"
+        interrupted.folder = found.path
+        typer.echo(f"sweep folder: {found.path}")
+        results = run_sweep(found, Progress(), jobs=jobs, join=join)
+        if results is not None:
+            typer.echo(f"{sweep_summary(results)}\nreport: {found.report}")
+
+
+def _refuse_settings(context: typer.Context) -> None:
+    """A sweep that goes on has its settings; only how it is worked on may be said."""
+    for name in set(context.params) - {"resume", "jobs", "join"}:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name != "DEFAULT":
+            shown = "CONFIG" if name == "config" else f"--{name.replace('_', '-')}"
+            _refuse(f"--resume must come without settings, which the sweep has, not with {shown}")
+
+
+def _sweep_config(file: Path | None, override: list[str], seed: int | None, jobs: int) -> "Config":
+    """Threads that are not given are the cores of one process."""
+    from dataclasses import replace
+
+    from cosearch.config import available_cores, load_config
+
+    config = load_config(file, override, seed)
+    return config if config.threads else replace(config, threads=max(1, available_cores() // jobs))
+
+
+@app.command()
 def doctor() -> None:
     """Say what this machine has of what the toolchain uses, and what to do about the rest."""
     with _guard():

@@ -29,6 +29,9 @@ REQUIRED = (
     "typer",
 )
 
+# Distribution and what it is for.
+OPTIONAL = (("optuna", "random and nsga2 of cosearch sweep"),)
+
 # Command, the option that prints its version, and what it is for.
 SIMULATORS = (
     ("iverilog", "-V", "checks exported Verilog by an independent simulator"),
@@ -60,6 +63,7 @@ def examination(folder: Path) -> list[Finding]:
         _memory(),
         _disk(folder),
         *(_distribution(name) for name in REQUIRED),
+        *(_optional(*distribution) for distribution in OPTIONAL),
         _cuda(),
         *(_simulator(*simulator) for simulator in SIMULATORS),
         _cell_library(),
@@ -79,6 +83,14 @@ def _distribution(name: str) -> Finding:
         advice = f"pip install -c constraints.txt {name}"
         return Finding(name, "missing", advice, needed=True)
     return Finding(name, version, needed=True)
+
+
+def _optional(name: str, purpose: str) -> Finding:
+    version = _version(name)
+    if version is None:
+        advice = f"optional, {purpose}: pip install -c constraints.txt {name}"
+        return Finding(name, "missing", advice)
+    return Finding(name, version)
 
 
 def _memory() -> Finding:

@@ -44,6 +44,7 @@ VERSIONED = (
     "scikit-learn",
     "onnx",
     "onnxruntime",
+    "optuna",
 )
 
 

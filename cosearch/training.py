@@ -51,10 +51,12 @@ def trained_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -
 
 class Training:
     """One training that goes on from its checkpoint, bit for bit. All roles share seed and
-    schedule.
+    schedule. `images`: all but those of the test where left out.
     """
 
-    def __init__(self, role: str, task: Task, genotype: Genotype) -> None:
+    def __init__(
+        self, role: str, task: Task, genotype: Genotype, images: Split | None = None
+    ) -> None:
         self.role, self.task, self.settings = role, task, task.config.train
         torch.manual_seed(task.config.seed)
         self.network = network_for(role, task, genotype)
@@ -66,7 +68,7 @@ class Training:
             nesterov=self.settings.momentum > 0,
         )
         self.generator = torch.Generator().manual_seed(task.config.seed)
-        self.images = _all_but_test(task)
+        self.images = _all_but_test(task) if images is None else images
         self.genotype = genotype
         self.epoch = 0
 

@@ -23,16 +23,9 @@ from .results import MultiplierResult, Results, Row
 
 def page(results: Results) -> str:
     """The report of ``results`` as HTML; the same results give the same bytes."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cosearch.report", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"energy": energy_text, "percent": _percent}
+    template = environment().get_template("report.html.j2")
     relative = relative_energies(results.multipliers)
-    return environment.get_template("report.html.j2").render(
+    return template.render(
         results=results,
         titles=TITLES,
         basis=str(results.basis),
@@ -48,6 +41,19 @@ def page(results: Results) -> str:
         relative=relative,
         used=Counter(layer.multiplier for layer in results.layers),
     )
+
+
+def environment() -> jinja2.Environment:
+    """Where the templates are found, with their filters."""
+    made = jinja2.Environment(
+        loader=jinja2.PackageLoader("cosearch.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"energy": energy_text, "percent": _percent}
+    return made
 
 
 def relative_energies(multipliers: Sequence[MultiplierResult]) -> dict[str, float]:

@@ -68,11 +68,11 @@ def stages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Stages:
 def test_help_names_every_command() -> None:
     result = cosearch("--help")
     assert result.exit_code == 0
-    for name in ("run", *STAGES, "doctor"):
+    for name in ("run", *STAGES, "sweep", "doctor"):
         assert f"\n  {name} " in result.output
 
 
-@pytest.mark.parametrize("name", ["run", *STAGES, "doctor"])
+@pytest.mark.parametrize("name", ["run", *STAGES, "sweep", "doctor"])
 def test_every_command_has_help(name: str) -> None:
     assert cosearch(name, "--help").exit_code == 0
 

@@ -24,6 +24,7 @@ def test_the_machine_is_examined(tmp_path: Path) -> None:
 def test_what_is_missing_gets_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(doctor, "REQUIRED", ("no-such-distribution",))
+    monkeypatch.setattr(doctor, "OPTIONAL", (("no-such-extra", "to try"),))
     findings = by_subject(tmp_path)
     assert findings["iverilog"].state == "not found"
     assert findings["iverilog"].advice.endswith("apt-get install -y iverilog")
@@ -31,6 +32,8 @@ def test_what_is_missing_gets_advice(monkeypatch: pytest.MonkeyPatch, tmp_path: 
     missing = findings["no-such-distribution"]
     assert missing.fatal
     assert missing.advice == "pip install -c constraints.txt no-such-distribution"
+    assert not findings["no-such-extra"].fatal
+    assert findings["no-such-extra"].advice.startswith("optional, to try: pip install")
 
 
 def test_a_simulator_says_its_version(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
