@@ -23,7 +23,7 @@ class Choices:
     alphas (edges, operations); betas (edges, operations, M); preprocess (2, M): multipliers of the
     two preprocessing convolutions; edges (edges,): weights of the edges of each node, None where
     they are summed as they are; sampled: index of the one operation of each edge that is evaluated,
-    None where all are.
+    None where all are; ends (2, M): multipliers of stem and classifier, None where both are exact.
     """
 
     alphas: Tensor
@@ -31,6 +31,7 @@ class Choices:
     preprocess: Tensor
     edges: Tensor | None = None
     sampled: tuple[int, ...] | None = None
+    ends: Tensor | None = None
 
 
 def softmax(logits: Tensor) -> Tensor:

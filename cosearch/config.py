@@ -30,6 +30,15 @@ STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
 EXACT_MULTIPLIER = "mul8s_array"
+LAYER_KINDS = ("stem", "preprocess", "depthwise", "pointwise", "classifier")
+INSIDE_CELLS = ("preprocess", "depthwise", "pointwise")
+ENERGY_LINES = (
+    "multiplications",
+    "accumulators",
+    "registers",
+    "on_chip_memory",
+    "off_chip_memory",
+)
 
 
 def _setting(
@@ -79,6 +88,45 @@ class Hardware(Section):
         "where Debian installed them; empty: the embedded default",
     )
     clock_mhz: float = _setting(500.0, "clock the energy is stated at", unit="MHz", above=0.0)
+    array_rows: int = _setting(16, "rows of the weight-stationary array", minimum=1, maximum=1024)
+    array_columns: int = _setting(16, "columns of the array", minimum=1, maximum=1024)
+    accumulator_width: int = _setting(
+        32, "partial sums of the array", unit="bits", minimum=17, maximum=64
+    )
+    product_register: int = _setting(
+        0,
+        "1: a register between multiplier and adder: the clock's period is the longer of their "
+        "delays; 0: none, it is their sum",
+        minimum=0,
+        maximum=1,
+    )
+    register_clock_fj: float = _setting(
+        26.3,
+        "a clock of a register whose bit rests; DFFPOSX1 of OSU's cells for FreePDK45",
+        unit="fJ per bit",
+        minimum=0.0,
+    )
+    register_edge_fj: float = _setting(
+        16.3,
+        "what an edge of its bit adds; DFFPOSX1 of OSU's cells for FreePDK45",
+        unit="fJ per bit",
+        minimum=0.0,
+    )
+    on_chip_kib: float = _setting(
+        32.0, "on-chip memory for a layer's input and output", unit="KiB", minimum=0.0
+    )
+    on_chip_pj: float = _setting(
+        2.5,
+        "on-chip memory, written or read; 20 pJ per 64 bits of 32 KB (Horowitz, ISSCC 2014)",
+        unit="pJ per byte",
+        minimum=0.0,
+    )
+    off_chip_pj: float = _setting(
+        162.5,
+        "off-chip memory; 1.3 nJ per 64 bits of DRAM, the least of Horowitz, ISSCC 2014",
+        unit="pJ per byte",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -225,9 +273,25 @@ class Search(Section):
         "epochs between two records of the largest eigenvalue of the Hessian in alphas; 0: none",
         minimum=0,
     )
+    energy_lines: tuple[str, ...] = _setting(
+        ("multiplications",), "lines of energy that are minimised", choices=ENERGY_LINES
+    )
+    latency_weight: float = _setting(
+        0.0,
+        "of the latency relative to exact int8, as energy_weight",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    latency_budget: float = _setting(
+        0.0,
+        "largest expected latency relative to exact int8, as energy_budget; 0: none",
+        minimum=0.0,
+        maximum=1e6,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_list("search.energy_lines", self.energy_lines)
         if self.weight_learning_rate_min > self.weight_learning_rate:
             raise InputError(
                 "search.weight_learning_rate_min must be at most search.weight_learning_rate "

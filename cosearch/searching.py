@@ -11,9 +11,11 @@ from torch import Tensor
 
 from cosearch.checkpoint import save_checkpoint
 from cosearch.eigenvalue import largest_hessian_eigenvalue
+from cosearch.expectations import Expectations
 from cosearch.genotype import Genotype
+from cosearch.layer_use import LayerUse
 from cosearch.metrics import record_metrics
-from cosearch.objective import Budget, EnergyModel, Objective
+from cosearch.objective import Objective
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -22,6 +24,7 @@ from cosearch.strategies import Batch, strategy
 from cosearch.strategies.strategy import Optimisers, Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
+from cosearch.terms import CostedSpace, terms_of
 from hw.errors import InputError
 from lut import Candidates
 
@@ -49,21 +52,19 @@ class Search:
         candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
         self.strategy = strategy(self.settings.strategy, self.settings)
         self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]), self.strategy.form)
-        energies = [task.library[name].cost.energy_fj for name in names]
-        energy = EnergyModel.of(self.supernet, task.input_shape, energies)
-        self.objective = Objective(energy, self.settings.energy_weight, self._budget())
+        self.costed = CostedSpace(
+            LayerUse.of(self.supernet, task.input_shape),
+            tuple(task.multiplier_figures(name) for name in names),
+            task.multiplier_figures(task.exact_name),
+            task.array,
+        )
+        self.objective = Objective(self.costed.use, terms_of(self.costed, self.settings))
+        self.expectations = Expectations.of(self.costed, self.settings.energy_lines)
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
         self.within: dict[str, Tensor] | None = None  # alphas, betas, gammas before the collapse
-
-    def _budget(self) -> Budget | None:
-        """Its multiplier begins at `search.energy_weight`."""
-        settings = self.settings
-        if not settings.energy_budget:
-            return None
-        return Budget(settings.energy_budget, settings.budget_rate, settings.energy_weight)
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -210,7 +211,7 @@ class Search:
             "architecture_optimiser": self.optimisers.architecture.state_dict(),
             "generator": self.generator.get_state(),
             "draws": self.draws.get_state(),
-            "energy_multiplier": self._multiplier,
+            "multipliers": self.objective.multipliers,
             "within": self.within,
             "global_generator": torch.get_rng_state(),
         }
@@ -226,27 +227,18 @@ class Search:
             self.generator.set_state(state["generator"])
             self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
-            budget = self.objective.budget
-            if budget is not None:
-                budget = replace(budget, multiplier=float(state["energy_multiplier"]))
-                self.objective = replace(self.objective, budget=budget)
+            self.objective = self.objective.with_multipliers(state["multipliers"])
             self.within = state["within"]
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source} must be a checkpoint of this search ({reason})") from None
 
-    @property
-    def _multiplier(self) -> float:
-        """The weight of the energy: fixed, or what the budget has made of it."""
-        budget = self.objective.budget
-        return self.objective.energy_weight if budget is None else budget.multiplier
-
     def _guards(self) -> dict[str, Any]:
         """What is recorded where the settings ask for it."""
-        every, guards = self.settings.hessian_every, {}
-        if self.objective.budget is not None:
-            guards["energy_multiplier"] = self._multiplier
+        every = self.settings.hessian_every
+        multipliers = self.objective.multipliers
+        guards: dict[str, Any] = {f"{name}_multiplier": mu for name, mu in multipliers.items()}
         if every and (self.epoch + 1) % every == 0:
             batch = self._first_validation_images(self.settings.batch_size)[0]
             value = largest_hessian_eigenvalue(self.supernet, batch)
@@ -255,15 +247,16 @@ class Search:
 
     def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
         with torch.no_grad():
-            energy = float(self.objective.energy.relative(self.supernet))
-            choices = self.supernet.all_choices().values()
+            by_type = self.supernet.all_choices()
+            expected = self.expectations(self.costed.use(by_type))
+            choices = by_type.values()
         return {
             "epoch": self.epoch + 1,
             "train_loss": result.train_loss,
             "train_accuracy": result.train_accuracy,
             "validation_loss": result.validation_loss,
             "validation_accuracy": result.validation_accuracy,
-            "expected_energy": energy,
+            **expected,
             "alpha_entropy": _entropy([choice.alphas for choice in choices]),
             "beta_entropy": _entropy([choice.betas for choice in choices]),
             "skips": normal_skips(self.supernet.genotype()),

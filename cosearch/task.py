@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from cosearch.array_figures import ArrayFigures, read_array_figures
+from cosearch.array_model import ArrayModel
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
@@ -15,6 +17,7 @@ from cosearch.genotype import Genotype, MultiplierChoice
 from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
+from cosearch.terms import MultiplierFigures
 from hw.errors import InputError
 from hw.files import read_json
 from lut import MultiplierLibrary
@@ -24,12 +27,15 @@ __all__ = ["Task", "batches", "cosine", "interrupted_state", "read_genotype", "r
 
 @dataclass(frozen=True)
 class Task:
-    """Data, space, and the library of multipliers, whose first entry is the exact one."""
+    """Data, space, the library of multipliers, whose first entry is the exact one, and the figures
+    of the array, None in runs of before there were any.
+    """
 
     config: Config
     data: DataSet
     space: SearchSpace
     library: MultiplierLibrary
+    figures: ArrayFigures | None = None
 
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
@@ -43,7 +49,8 @@ class Task:
             image_channels=data.channels,
             classes=data.classes,
         )
-        return cls(config, data, space, MultiplierLibrary.load(run.luts))
+        figures = read_array_figures(run.luts)
+        return cls(config, data, space, MultiplierLibrary.load(run.luts), figures)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -51,8 +58,22 @@ class Task:
         return self.data.channels, self.data.size, self.data.size
 
     @property
+    def array(self) -> ArrayModel:
+        """The hardware that networks are costed on."""
+        return ArrayModel(self.config.hardware, self.figures)
+
+    def multiplier_figures(self, name: str) -> MultiplierFigures:
+        """Energy and delay of a multiplier of the library."""
+        cost = self.library[name].cost
+        return MultiplierFigures(cost.energy_fj, cost.delay_ps)
+
+    @property
+    def exact_name(self) -> str:
+        return self.config.multipliers.candidates[0]
+
+    @property
     def exact(self) -> MultiplierChoice:
-        entry = self.library[self.config.multipliers.candidates[0]]
+        entry = self.library[self.exact_name]
         return MultiplierChoice(entry.name, entry.digest)
 
 

@@ -144,6 +144,23 @@ def cached_cost(
         return Cost.from_json(cost())
 
 
+def cached_float_cost(
+    name: str, library: CellLibrary, cache: Cache, *, clock_mhz: float = CLOCK_MHZ
+) -> Cost:
+    """``float_multiplier_cost`` with its own draws, remembered."""
+    from .float_cost import float_multiplier_cost
+
+    what = (name, circuits_version(), library_digest(library), repr(float(clock_mhz)))
+
+    def cost() -> Any:
+        return float_multiplier_cost(name, library, clock_mhz=clock_mhz).to_json()
+
+    try:
+        return Cost.from_json(cache.remembered(_key("cost", "float", *what), cost))
+    except (InputError, AttributeError, TypeError):
+        return Cost.from_json(cost())
+
+
 # What results depend on.
 
 
