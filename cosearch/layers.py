@@ -37,7 +37,9 @@ def layer_kind(path: str, module: nn.Module) -> str:
 
 
 def layer_records(network: nn.Module, input_shape: tuple[int, int, int]) -> tuple[LayerRecord, ...]:
-    """Of one pass of zeros (C, H, W), in the order of the modules."""
+    """Of one pass of zeros (C, H, W), in the order of the modules; a fully connected layer has the
+    path of the whole.
+    """
     found: dict[str, LayerRecord] = {}
 
     def hook(path: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], None]:
@@ -47,7 +49,8 @@ def layer_records(network: nn.Module, input_shape: tuple[int, int, int]) -> tupl
             positions, shape = output[0, 0].numel(), (*weight.shape, 1, 1)[:4]
             layer = LayerShape.convolution(shape, _groups(module), positions)
             kind = layer_kind(path, module)
-            found[path] = LayerRecord(path, kind, layer, inputs[0][0].numel(), output[0].numel())
+            name = path.removesuffix(".convolution")
+            found[path] = LayerRecord(name, kind, layer, inputs[0][0].numel(), output[0].numel())
 
         return record
 

@@ -19,6 +19,7 @@ from .charts import (
     energy_text,
 )
 from .results import MultiplierResult, Results, Row
+from .summary import line_title
 
 
 def page(results: Results) -> str:
@@ -30,7 +31,11 @@ def page(results: Results) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"energy": energy_text, "percent": _percent}
+    environment.filters |= {
+        "energy": energy_text,
+        "percent": _percent,
+        "line_title": line_title,
+    }
     relative = relative_energies(results.multipliers)
     return environment.get_template("report.html.j2").render(
         results=results,

@@ -12,6 +12,7 @@ import torch
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.config import Config, config_from_table
 from cosearch.data import DataSet, Split, load_data_set
+from cosearch.energy_lines import LINES
 from cosearch.metrics import read_metrics
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -110,6 +111,19 @@ def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
     assert rows[-1]["expected_energy"] <= 0.6
     assert all(row["energy_multiplier"] >= 0 for row in rows)
     assert max(row["energy_multiplier"] for row in rows) > 0
+
+
+def test_a_latency_budget_is_kept_beside_an_energy_weight(tmp_path: Path) -> None:
+    search = _search(epochs=6, alpha_learning_rate=0.1, latency_budget=0.5, energy_weight=0.1)
+    folder = _folder(tmp_path)
+    search.run(folder, QUIET)
+    rows = read_metrics(folder.search_metrics)
+    assert rows[0]["expected_latency"] > 0.5 >= rows[-1]["expected_latency"]
+    assert max(row["latency_multiplier"] for row in rows) > 0
+    assert "energy_multiplier" not in rows[0]
+    for row in rows:
+        assert row["expected_latency_ms"] > 0
+        assert set(row["expected_lines_nj"]) == set(LINES)
 
 
 def test_a_budget_that_is_no_burden_has_no_multiplier() -> None:
