@@ -26,6 +26,7 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
@@ -152,6 +153,12 @@ class Multipliers(Section):
         "circuits", "folder of the circuits that `cosearch lut evolve` wrote, named by their digest"
     )
 
+    by_operation: tuple[str, ...] = _setting(
+        (),
+        'candidates of one operation, "sep_conv_3x3: mul8s_array mul8s_truncated_k5", or of stem, '
+        "preprocess or classifier; all the others may use any",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_list("multipliers.candidates", self.candidates)
@@ -167,6 +174,32 @@ class Multipliers(Section):
                     "multipliers.built_also must name multipliers beside the candidates, "
                     f"not {name!r}"
                 )
+        self._check_by_operation()
+
+    def allowed(self) -> dict[str, tuple[int, ...]]:
+        """By operation or kind of layer: the numbers of the candidates it may use."""
+        entries = [entry.partition(":") for entry in self.by_operation]
+        numbers = {name: number for number, name in enumerate(self.candidates)}
+        return {
+            key.strip(): tuple(sorted(numbers[name] for name in names.split()))
+            for key, _, names in entries
+        }
+
+    def _check_by_operation(self) -> None:
+        outside = ("stem", "preprocess", "classifier")
+        known = [name for name in OPERATIONS if "conv" in name or name == "skip_connect"]
+        keys = tuple(entry.partition(":")[0].strip() for entry in self.by_operation)
+        _check_list("multipliers.by_operation", keys, may_be_empty=True)
+        for key, entry in zip(keys, self.by_operation, strict=True):
+            if key not in (*known, *outside):
+                raise unknown_name("operation of multipliers.by_operation", key, (*known, *outside))
+            names = entry.partition(":")[2].split()
+            _check_list(f"multipliers.by_operation of {key}", tuple(names))
+            for name in names:
+                if name not in self.candidates:
+                    raise unknown_name(
+                        f"multiplier of {key} in multipliers.by_operation", name, self.candidates
+                    )
 
 
 @dataclass(frozen=True)
@@ -186,12 +219,18 @@ class Space(Section):
     operations: tuple[str, ...] = _setting(
         OPERATIONS, "operations an edge may choose", choices=OPERATIONS
     )
+    approximated: tuple[str, ...] = _setting(
+        INSIDE_CELLS,
+        "convolutions that have a choice of multipliers; the others use the exact one",
+        choices=LAYER_KINDS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_list("space.operations", self.operations)
         if self.operations == ("none",):
             raise InputError("space.operations must hold an operation beside 'none', not it alone")
+        _check_list("space.approximated", self.approximated, may_be_empty=True)
 
 
 @dataclass(frozen=True)
@@ -288,6 +327,12 @@ class Search(Section):
         minimum=0.0,
         maximum=1e6,
     )
+    beta_grain: str = _setting(
+        "edge_operation", "what shares one choice of a multiplier", choices=BETA_GRAINS
+    )
+    fixed_multiplier: str = _setting(
+        "", "candidate that all approximated convolutions use, without betas; empty: none"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -344,6 +389,8 @@ class Config:
             )
         self._check_partial_channels()
         self._check_skips()
+        self._check_fixed_multiplier()
+        self._check_by_operation()
 
     def _check_partial_channels(self) -> None:
         share, channels = self.search.partial_channels, self.space.channels
@@ -358,6 +405,25 @@ class Config:
             raise InputError(
                 "search.most_skips must be -1 where space.operations holds nothing to replace a "
                 f"skip with, not {self.search.most_skips}"
+            )
+
+    def _check_fixed_multiplier(self) -> None:
+        name = self.search.fixed_multiplier
+        if name and name not in self.multipliers.candidates:
+            raise unknown_name("search.fixed_multiplier", name, self.multipliers.candidates)
+
+    def _check_by_operation(self) -> None:
+        if not self.multipliers.by_operation:
+            return
+        if self.search.beta_grain in ("network", "cell_type"):
+            raise InputError(
+                "search.beta_grain must be edge_operation or layer with multipliers.by_operation, "
+                f"not {self.search.beta_grain}"
+            )
+        if self.search.strategy == "drnas":
+            raise InputError(
+                "search.strategy must be another than drnas with multipliers.by_operation: "
+                "a Dirichlet distribution knows no share of zero"
             )
 
     def to_toml(self) -> str:

@@ -47,11 +47,20 @@ class Search:
     def __init__(self, task: Task) -> None:
         self.task, self.settings = task, task.config.search
         torch.manual_seed(task.config.seed)
-        names = task.config.multipliers.candidates
+        names = task.searched
         luts = task.library.luts(names)
-        candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
+        basis = task.library.basis(names) if len(names) > 1 else None
+        candidates = Candidates(luts, basis, self.settings.gradient)
+        exact = Candidates(task.library.luts([task.exact_name]))
         self.strategy = strategy(self.settings.strategy, self.settings)
-        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]), self.strategy.form)
+        self.supernet = Supernet(
+            task.space,
+            candidates,
+            exact,
+            self.strategy.form,
+            self.settings.beta_grain,
+            {} if len(names) == 1 else task.config.multipliers.allowed(),
+        )
         self.costed = CostedSpace(
             LayerUse.of(self.supernet, task.input_shape),
             tuple(task.multiplier_figures(name) for name in names),
@@ -140,8 +149,8 @@ class Search:
             return net.genotype(settings.most_skips)
         images = self._first_validation_images(settings.selection_images)
         scores = perturbation_scores(net, images)
-        luts = net.candidates.luts
-        return selected(net.space, luts, net.all_choices(), scores, settings.most_skips)
+        luts, exact = net.candidates.luts, net.exact.luts[0]
+        return selected(net.space, luts, net.all_choices(), scores, settings.most_skips, exact)
 
     def _first_validation_images(self, count: int) -> list[Batch]:
         """The same ones every time, in batches."""

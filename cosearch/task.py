@@ -48,6 +48,7 @@ class Task:
             operations=config.space.operations,
             image_channels=data.channels,
             classes=data.classes,
+            approximated=config.space.approximated,
         )
         figures = read_array_figures(run.luts)
         return cls(config, data, space, MultiplierLibrary.load(run.luts), figures)
@@ -66,6 +67,12 @@ class Task:
         """Energy and delay of a multiplier of the library."""
         cost = self.library[name].cost
         return MultiplierFigures(cost.energy_fj, cost.delay_ps)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The multipliers that betas weigh: the candidates, or the one that is fixed."""
+        fixed = self.config.search.fixed_multiplier
+        return (fixed,) if fixed else self.config.multipliers.candidates
 
     @property
     def exact_name(self) -> str:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
-from cosearch.config import Config, config_from_table
+from cosearch.config import BETA_GRAINS, Config, config_from_table
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.energy_lines import LINES
 from cosearch.metrics import read_metrics
@@ -34,7 +34,7 @@ class SmallLibrary:
     """Three tables with energies, as a library gives them."""
 
     def luts(self, names: Sequence[str]) -> list[LUT]:
-        return LUTS
+        return [LUTS[Config().multipliers.candidates.index(name)] for name in names]
 
     def basis(self, names: Sequence[str]) -> Any:
         return joint_basis(LUTS)
@@ -124,6 +124,27 @@ def test_a_latency_budget_is_kept_beside_an_energy_weight(tmp_path: Path) -> Non
     for row in rows:
         assert row["expected_latency_ms"] > 0
         assert set(row["expected_lines_nj"]) == set(LINES)
+
+
+@pytest.mark.parametrize("grain", BETA_GRAINS)
+def test_every_grain_goes_on_from_a_checkpoint(grain: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"beta_grain": grain, "strategy": "gdas", "latency_weight": 0.1}
+    straight = _search(**settings)
+    straight.one_epoch(QUIET)
+    save_checkpoint(tmp_path / "c.pt", straight.state())
+    resumed = _search(**settings)
+    resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
+    for search in (straight, resumed):
+        search.one_epoch(QUIET)
+    assert _same(straight.state(), resumed.state())
+
+
+def test_a_fixed_multiplier_is_searched_without_betas(tmp_path: Path) -> None:
+    name = Config().multipliers.candidates[1]
+    search = _search(fixed_multiplier=name, emulated=True, epochs=1)
+    genotype = search.run(_folder(tmp_path), QUIET)
+    assert search.supernet.beta_parameters() == []
+    assert {choice.sha256 for choice in genotype.multipliers} == {LUTS[1].digest}
 
 
 def test_a_budget_that_is_no_burden_has_no_multiplier() -> None:

@@ -76,7 +76,7 @@ def test_clocks_are_those_of_the_array(register: int) -> None:
         assert clocks == layer_clocks(6, 5, shape, product_register=bool(register))
 
 
-def _slope_is_met(measure: Measure, net: Supernet, space: CostedSpace) -> None:
+def slope_is_met(measure: Measure, net: Supernet, space: CostedSpace) -> None:
     def value() -> Tensor:
         return measure.relative(space.use(net.all_choices()))
 
@@ -102,7 +102,7 @@ def test_gradients_by_finite_differences(name: str) -> None:
         measure = LatencyMeasure.of(space)
     else:
         measure = EnergyMeasure.of(space, LINES if name == "all lines" else [name])
-    _slope_is_met(measure, net, space)
+    slope_is_met(measure, net, space)
 
 
 def test_the_expected_period_is_the_mean_over_all_outcomes() -> None:
