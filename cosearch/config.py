@@ -27,6 +27,7 @@ OPERATIONS = (
     "dil_conv_5x5",
 )
 BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
+OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
@@ -332,6 +333,15 @@ class Search(Section):
     )
     fixed_multiplier: str = _setting(
         "", "candidate that all approximated convolutions use, without betas; empty: none"
+    )
+    operand_statistics: str = _setting(
+        "uniform",
+        "operands that the energies of multiplications are for: uniform ones, or those gathered in "
+        "the supernet after the warm-up",
+        choices=OPERAND_STATISTICS,
+    )
+    operand_images: int = _setting(
+        256, "training images whose operands are gathered", unit="images", minimum=1
     )
 
     def __post_init__(self) -> None:

@@ -122,6 +122,7 @@ def evaluation(run: RunFolder) -> dict[str, Any]:
             "clock_mhz": cost.clock_mhz,
             "activity": cost.activity,
             "counts": COUNTS,
+            "operands": "uniform" if task.operands is None else "gathered",
         },
         "layers": [layer.to_json() for layer in layers],
     }

@@ -14,8 +14,10 @@ from cosearch.eigenvalue import largest_hessian_eigenvalue
 from cosearch.expectations import Expectations
 from cosearch.genotype import Genotype
 from cosearch.layer_use import LayerUse
+from cosearch.mapped_netlists import read_mapped_netlists
 from cosearch.metrics import record_metrics
 from cosearch.objective import Objective
+from cosearch.operand_statistics import OperandStatistics, gathered_statistics
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -26,6 +28,7 @@ from cosearch.supernet import Supernet
 from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
 from cosearch.terms import CostedSpace, terms_of
 from hw.errors import InputError
+from hw.files import write_json
 from lut import Candidates
 
 __all__ = ["Search"]
@@ -61,19 +64,44 @@ class Search:
             self.settings.beta_grain,
             {} if len(names) == 1 else task.config.multipliers.allowed(),
         )
-        self.costed = CostedSpace(
-            LayerUse.of(self.supernet, task.input_shape),
-            tuple(task.multiplier_figures(name) for name in names),
-            task.multiplier_figures(task.exact_name),
-            task.array,
-        )
-        self.objective = Objective(self.costed.use, terms_of(self.costed, self.settings))
-        self.expectations = Expectations.of(self.costed, self.settings.energy_lines)
+        self.use = LayerUse.of(self.supernet, task.input_shape)
+        self.objective = Objective(self.use, ())
+        self._cost()
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
         self.within: dict[str, Tensor] | None = None  # alphas, betas, gammas before the collapse
+
+    def _cost(self) -> None:
+        """Terms and expectations for the task's figures; multipliers of budgets stay."""
+        task, before = self.task, self.objective.multipliers
+        figures = tuple(task.multiplier_figures(name) for name in task.searched)
+        exact = task.multiplier_figures(task.exact_name)
+        space = CostedSpace(self.use, figures, exact, task.array)
+        self.expectations = Expectations.of(space, self.settings.energy_lines)
+        self.objective = replace(self.objective, terms=terms_of(space, self.settings))
+        if before:
+            self.objective = self.objective.with_multipliers(before)
+
+    def _gather_operands(self) -> None:
+        """Once, after the warm-up, where the settings ask for it: energies are then those of the
+        operands seen.
+        """
+        task = self.task
+        due = self.settings.operand_statistics == "gathered" and task.operands is None
+        if not due or self._warming_up(self.epoch):
+            return
+        assert task.luts is not None
+        names = tuple(dict.fromkeys((task.exact_name, *task.searched)))
+        netlists = read_mapped_netlists(names, task.config.hardware, task.luts)
+        first = self._first_images("train", self.settings.operand_images)
+        images = [batch.images for batch in first]
+        self._use_operands(gathered_statistics(self.supernet, self.use, images, netlists))
+
+    def _use_operands(self, operands: OperandStatistics) -> None:
+        self.task = replace(self.task, operands=operands)
+        self._cost()
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -119,6 +147,8 @@ class Search:
             record_metrics(folder.search_metrics, row)
             save_checkpoint(checkpoint, self.state())
             progress.log(_line(row, self.settings.epochs))
+        if self.task.operands is not None:
+            write_json(folder.search_operands, self.task.operands.to_json())
         if self.collapsed:
             progress.log(
                 f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
@@ -154,8 +184,11 @@ class Search:
 
     def _first_validation_images(self, count: int) -> list[Batch]:
         """The same ones every time, in batches."""
+        return self._first_images("validation", count)
+
+    def _first_images(self, name: str, count: int) -> list[Batch]:
         data, size = self.task.data, self.settings.batch_size
-        split = data.splits["validation"]
+        split = data.splits[name]
         images = split.images[:count].to(torch.float32) * data.pixel_scale
         pairs = zip(images.split(size), split.labels[:count].split(size), strict=True)
         return [Batch(*pair) for pair in pairs]
@@ -165,6 +198,7 @@ class Search:
 
     def one_epoch(self, progress: Progress) -> EpochResult:
         """Each image of the smaller half once; the learning rate of weights follows a cosine."""
+        self._gather_operands()
         settings, data = self.settings, self.task.data
         rate = cosine(
             self.epoch,
@@ -222,6 +256,7 @@ class Search:
             "draws": self.draws.get_state(),
             "multipliers": self.objective.multipliers,
             "within": self.within,
+            "operands": None if self.task.operands is None else self.task.operands.to_json(),
             "global_generator": torch.get_rng_state(),
         }
 
@@ -236,6 +271,8 @@ class Search:
             self.generator.set_state(state["generator"])
             self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
+            if state["operands"] is not None:
+                self._use_operands(OperandStatistics.from_json(state["operands"], source))
             self.objective = self.objective.with_multipliers(state["multipliers"])
             self.within = state["within"]
             self.epoch = int(state["epoch"])
@@ -257,7 +294,7 @@ class Search:
     def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
         with torch.no_grad():
             by_type = self.supernet.all_choices()
-            expected = self.expectations(self.costed.use(by_type))
+            expected = self.expectations(self.use(by_type))
             choices = by_type.values()
         return {
             "epoch": self.epoch + 1,

@@ -14,6 +14,7 @@ from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.genotype import Genotype, MultiplierChoice
+from cosearch.operand_statistics import OperandStatistics
 from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
@@ -28,7 +29,8 @@ __all__ = ["Task", "batches", "cosine", "interrupted_state", "read_genotype", "r
 @dataclass(frozen=True)
 class Task:
     """Data, space, the library of multipliers, whose first entry is the exact one, and the figures
-    of the array, None in runs of before there were any.
+    of the array, None in runs of before there were any. operands: statistics that the search has
+    gathered; luts: the folder of the multipliers.
     """
 
     config: Config
@@ -36,6 +38,8 @@ class Task:
     space: SearchSpace
     library: MultiplierLibrary
     figures: ArrayFigures | None = None
+    operands: OperandStatistics | None = None
+    luts: Path | None = None
 
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
@@ -50,8 +54,8 @@ class Task:
             classes=data.classes,
             approximated=config.space.approximated,
         )
-        figures = read_array_figures(run.luts)
-        return cls(config, data, space, MultiplierLibrary.load(run.luts), figures)
+        library, figures = MultiplierLibrary.load(run.luts), read_array_figures(run.luts)
+        return cls(config, data, space, library, figures, _operands(run), run.luts)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -64,9 +68,10 @@ class Task:
         return ArrayModel(self.config.hardware, self.figures)
 
     def multiplier_figures(self, name: str) -> MultiplierFigures:
-        """Energy and delay of a multiplier of the library."""
+        """Energy and delay of a multiplier of the library, under the operands gathered."""
         cost = self.library[name].cost
-        return MultiplierFigures(cost.energy_fj, cost.delay_ps)
+        by_kind = {} if self.operands is None else self.operands.of_multiplier(name)
+        return MultiplierFigures(cost.energy_fj, cost.delay_ps, by_kind)
 
     @property
     def searched(self) -> tuple[str, ...]:
@@ -82,6 +87,14 @@ class Task:
     def exact(self) -> MultiplierChoice:
         entry = self.library[self.exact_name]
         return MultiplierChoice(entry.name, entry.digest)
+
+
+def _operands(run: RunFolder) -> OperandStatistics | None:
+    """What a finished search has gathered."""
+    path = run.search_operands
+    if not path.exists() or not run.finished("search"):
+        return None
+    return OperandStatistics.from_json(read_json(path), str(path))
 
 
 def read_genotype(run: RunFolder) -> Genotype:

@@ -66,12 +66,13 @@ class MultiplierResult:
 
 @dataclass(frozen=True)
 class EnergyBasis:
-    """What every energy of the report is stated for."""
+    """What every energy of the report is stated for; `operands`: of the line of multiplications."""
 
     library: str
     clock_mhz: float
     activity: str
     counts: str
+    operands: str = "uniform"
 
     def __str__(self) -> str:
         return f"{self.counts}; {self.library} at {self.clock_mhz:g} MHz; activity: {self.activity}"
@@ -177,6 +178,7 @@ def _basis(row: Row) -> EnergyBasis:
         clock_mhz=float(row["clock_mhz"]),
         activity=str(row["activity"]),
         counts=str(row["counts"]),
+        operands=str(row.get("operands", "uniform")),
     )
 
 

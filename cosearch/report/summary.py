@@ -35,8 +35,8 @@ def _lines(results: Results) -> list[str]:
     ]
     rows.append(("latency", [_latency(network) for network in results.networks]))
     return [
-        f"{'by line':<20}{titles}",
-        *(f"  {title:<18}" + "".join(f"{cell:>14}" for cell in cells) for title, cells in rows),
+        f"{f'by line, {results.basis.operands} operands':<32}{titles}",
+        *(f"  {title:<30}" + "".join(f"{cell:>14}" for cell in cells) for title, cells in rows),
     ]
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cosearch.array_figures import build_array_figures, write_array_figures
+from cosearch.mapped_netlists import write_mapped_netlists
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from lut import LibraryEntry, MultiplierLibrary
@@ -26,6 +27,9 @@ def run(run: RunFolder, progress: Progress) -> None:
         config.hardware, lambda names: progress.track(names, "accumulators")
     )
     write_array_figures(figures, run.luts)
+    if config.search.operand_statistics == "gathered":
+        names, circuits = config.multipliers.candidates, Path(config.multipliers.circuits)
+        write_mapped_netlists(names, config.hardware, circuits, run.luts)
     for entry in library:
         progress.log(_line(entry))
     widest = config.hardware.accumulator_width
