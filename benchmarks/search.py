@@ -15,12 +15,15 @@ from pathlib import Path
 import torch
 
 from benchmarks.measurement import Measurement, print_machine, print_measurement, ratio, seconds
-from cosearch.config import Config
-from cosearch.objective import EnergyModel, Objective
+from cosearch.array_model import ArrayModel
+from cosearch.config import Config, Search
+from cosearch.layer_use import LayerUse
+from cosearch.objective import Objective
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch, Step, strategy
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
+from cosearch.terms import CostedSpace, MultiplierFigures, terms_of
 from hw import build_multiplier
 from lut import LUT, Candidates
 
@@ -57,8 +60,10 @@ def check(luts: list[LUT]) -> None:
 def step(luts: list[LUT]) -> Callable[[], object]:
     """One step of first-order DARTS on random images."""
     net = supernet(luts)
-    energies = torch.linspace(1.0, 0.4, len(luts)).tolist()
-    objective = Objective(EnergyModel.of(net, SHAPE, energies), 0.5)
+    figures = [MultiplierFigures(fj, 1000.0) for fj in torch.linspace(1.0, 0.4, len(luts)).tolist()]
+    array = ArrayModel(Config().hardware, None)
+    space = CostedSpace(LayerUse.of(net, SHAPE), tuple(figures), figures[0], array)
+    objective = Objective(space.use, terms_of(space, Search(energy_weight=0.5)))
     optimisers = Optimisers(
         torch.optim.SGD(net.weight_parameters(), 0.025, momentum=0.9),
         torch.optim.Adam(net.architecture_parameters(), 3e-3),

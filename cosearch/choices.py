@@ -5,7 +5,7 @@ are drawn instead, and may be one-hot: then only the drawn operation of an edge 
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor
 from torch.nn import functional
@@ -20,10 +20,12 @@ Relaxation = Callable[[Tensor], Tensor]
 class Choices:
     """The shares of one cell type.
 
-    alphas (edges, operations); betas (edges, operations, M); preprocess (2, M): multipliers of the
+    alphas (edges, operations); betas (edges, operations, M), or (cells, edges, operations, K, M)
+    where each convolution k of each cell of the type has its own; preprocess (2, M) or
+    (cells, 2, 2, M): multipliers of the
     two preprocessing convolutions; edges (edges,): weights of the edges of each node, None where
     they are summed as they are; sampled: index of the one operation of each edge that is evaluated,
-    None where all are.
+    None where all are; ends (2, M): multipliers of stem and classifier, None where both are exact.
     """
 
     alphas: Tensor
@@ -31,6 +33,27 @@ class Choices:
     preprocess: Tensor
     edges: Tensor | None = None
     sampled: tuple[int, ...] | None = None
+    ends: Tensor | None = None
+
+    @property
+    def by_layer(self) -> bool:
+        """Whether each convolution of each cell has shares of its own."""
+        return self.betas.dim() == 5
+
+    def of_cell(self, number: int) -> "Choices":
+        """Those of one cell of the type: betas (edges, operations[, K], M), preprocess (2[, 2],
+        M).
+        """
+        if not self.by_layer:
+            return self
+        return replace(self, betas=self.betas[number], preprocess=self.preprocess[number])
+
+    def of_type(self) -> "Choices":
+        """Without the grain of layers: their means."""
+        if not self.by_layer:
+            return self
+        means = self.betas.mean((0, 3)), self.preprocess.mean((0, 2))
+        return replace(self, betas=means[0], preprocess=means[1])
 
 
 def softmax(logits: Tensor) -> Tensor:

@@ -26,10 +26,21 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
+OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
 EXACT_MULTIPLIER = "mul8s_array"
+LAYER_KINDS = ("stem", "preprocess", "depthwise", "pointwise", "classifier")
+INSIDE_CELLS = ("preprocess", "depthwise", "pointwise")
+ENERGY_LINES = (
+    "multiplications",
+    "accumulators",
+    "registers",
+    "on_chip_memory",
+    "off_chip_memory",
+)
 
 
 def _setting(
@@ -79,6 +90,45 @@ class Hardware(Section):
         "where Debian installed them; empty: the embedded default",
     )
     clock_mhz: float = _setting(500.0, "clock the energy is stated at", unit="MHz", above=0.0)
+    array_rows: int = _setting(16, "rows of the weight-stationary array", minimum=1, maximum=1024)
+    array_columns: int = _setting(16, "columns of the array", minimum=1, maximum=1024)
+    accumulator_width: int = _setting(
+        32, "partial sums of the array", unit="bits", minimum=17, maximum=64
+    )
+    product_register: int = _setting(
+        0,
+        "1: a register between multiplier and adder: the clock's period is the longer of their "
+        "delays; 0: none, it is their sum",
+        minimum=0,
+        maximum=1,
+    )
+    register_clock_fj: float = _setting(
+        26.3,
+        "a clock of a register whose bit rests; DFFPOSX1 of OSU's cells for FreePDK45",
+        unit="fJ per bit",
+        minimum=0.0,
+    )
+    register_edge_fj: float = _setting(
+        16.3,
+        "what an edge of its bit adds; DFFPOSX1 of OSU's cells for FreePDK45",
+        unit="fJ per bit",
+        minimum=0.0,
+    )
+    on_chip_kib: float = _setting(
+        32.0, "on-chip memory for a layer's input and output", unit="KiB", minimum=0.0
+    )
+    on_chip_pj: float = _setting(
+        2.5,
+        "on-chip memory, written or read; 20 pJ per 64 bits of 32 KB (Horowitz, ISSCC 2014)",
+        unit="pJ per byte",
+        minimum=0.0,
+    )
+    off_chip_pj: float = _setting(
+        162.5,
+        "off-chip memory; 1.3 nJ per 64 bits of DRAM, the least of Horowitz, ISSCC 2014",
+        unit="pJ per byte",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +154,12 @@ class Multipliers(Section):
         "circuits", "folder of the circuits that `cosearch lut evolve` wrote, named by their digest"
     )
 
+    by_operation: tuple[str, ...] = _setting(
+        (),
+        'candidates of one operation, "sep_conv_3x3: mul8s_array mul8s_truncated_k5", or of stem, '
+        "preprocess or classifier; all the others may use any",
+    )
+
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_list("multipliers.candidates", self.candidates)
@@ -119,6 +175,32 @@ class Multipliers(Section):
                     "multipliers.built_also must name multipliers beside the candidates, "
                     f"not {name!r}"
                 )
+        self._check_by_operation()
+
+    def allowed(self) -> dict[str, tuple[int, ...]]:
+        """By operation or kind of layer: the numbers of the candidates it may use."""
+        entries = [entry.partition(":") for entry in self.by_operation]
+        numbers = {name: number for number, name in enumerate(self.candidates)}
+        return {
+            key.strip(): tuple(sorted(numbers[name] for name in names.split()))
+            for key, _, names in entries
+        }
+
+    def _check_by_operation(self) -> None:
+        outside = ("stem", "preprocess", "classifier")
+        known = [name for name in OPERATIONS if "conv" in name or name == "skip_connect"]
+        keys = tuple(entry.partition(":")[0].strip() for entry in self.by_operation)
+        _check_list("multipliers.by_operation", keys, may_be_empty=True)
+        for key, entry in zip(keys, self.by_operation, strict=True):
+            if key not in (*known, *outside):
+                raise unknown_name("operation of multipliers.by_operation", key, (*known, *outside))
+            names = entry.partition(":")[2].split()
+            _check_list(f"multipliers.by_operation of {key}", tuple(names))
+            for name in names:
+                if name not in self.candidates:
+                    raise unknown_name(
+                        f"multiplier of {key} in multipliers.by_operation", name, self.candidates
+                    )
 
 
 @dataclass(frozen=True)
@@ -138,12 +220,18 @@ class Space(Section):
     operations: tuple[str, ...] = _setting(
         OPERATIONS, "operations an edge may choose", choices=OPERATIONS
     )
+    approximated: tuple[str, ...] = _setting(
+        INSIDE_CELLS,
+        "convolutions that have a choice of multipliers; the others use the exact one",
+        choices=LAYER_KINDS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check_list("space.operations", self.operations)
         if self.operations == ("none",):
             raise InputError("space.operations must hold an operation beside 'none', not it alone")
+        _check_list("space.approximated", self.approximated, may_be_empty=True)
 
 
 @dataclass(frozen=True)
@@ -225,9 +313,40 @@ class Search(Section):
         "epochs between two records of the largest eigenvalue of the Hessian in alphas; 0: none",
         minimum=0,
     )
+    energy_lines: tuple[str, ...] = _setting(
+        ("multiplications",), "lines of energy that are minimised", choices=ENERGY_LINES
+    )
+    latency_weight: float = _setting(
+        0.0,
+        "of the latency relative to exact int8, as energy_weight",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    latency_budget: float = _setting(
+        0.0,
+        "largest expected latency relative to exact int8, as energy_budget; 0: none",
+        minimum=0.0,
+        maximum=1e6,
+    )
+    beta_grain: str = _setting(
+        "edge_operation", "what shares one choice of a multiplier", choices=BETA_GRAINS
+    )
+    fixed_multiplier: str = _setting(
+        "", "candidate that all approximated convolutions use, without betas; empty: none"
+    )
+    operand_statistics: str = _setting(
+        "uniform",
+        "operands that the energies of multiplications are for: uniform ones, or those gathered in "
+        "the supernet after the warm-up",
+        choices=OPERAND_STATISTICS,
+    )
+    operand_images: int = _setting(
+        256, "training images whose operands are gathered", unit="images", minimum=1
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check_list("search.energy_lines", self.energy_lines)
         if self.weight_learning_rate_min > self.weight_learning_rate:
             raise InputError(
                 "search.weight_learning_rate_min must be at most search.weight_learning_rate "
@@ -280,6 +399,8 @@ class Config:
             )
         self._check_partial_channels()
         self._check_skips()
+        self._check_fixed_multiplier()
+        self._check_by_operation()
 
     def _check_partial_channels(self) -> None:
         share, channels = self.search.partial_channels, self.space.channels
@@ -294,6 +415,25 @@ class Config:
             raise InputError(
                 "search.most_skips must be -1 where space.operations holds nothing to replace a "
                 f"skip with, not {self.search.most_skips}"
+            )
+
+    def _check_fixed_multiplier(self) -> None:
+        name = self.search.fixed_multiplier
+        if name and name not in self.multipliers.candidates:
+            raise unknown_name("search.fixed_multiplier", name, self.multipliers.candidates)
+
+    def _check_by_operation(self) -> None:
+        if not self.multipliers.by_operation:
+            return
+        if self.search.beta_grain in ("network", "cell_type"):
+            raise InputError(
+                "search.beta_grain must be edge_operation or layer with multipliers.by_operation, "
+                f"not {self.search.beta_grain}"
+            )
+        if self.search.strategy == "drnas":
+            raise InputError(
+                "search.strategy must be another than drnas with multipliers.by_operation: "
+                "a Dirichlet distribution knows no share of zero"
             )
 
     def to_toml(self) -> str:

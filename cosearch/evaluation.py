@@ -3,6 +3,7 @@
 The emulated networks are judged as the integer networks that are exported, the fp32 one as it is.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,16 +11,18 @@ import torch
 from torch import Tensor
 
 from cosearch.genotype import Genotype
+from cosearch.layers import layer_records
+from cosearch.network_costs import NetworkCosts, float_costs, network_costs
 from cosearch.run_folder import ROLES, RunFolder
 from cosearch.task import Task, read_genotype
-from cosearch.training import trained_network
+from cosearch.training import network_for, trained_network
 from export import IntegerNetwork, integerise
 
 __all__ = ["LayerEnergy", "evaluation", "integer_network", "layer_energies"]
 
 COUNTS = (
     "multiplications of all convolutions and of the classifier, padding included; "
-    "no accumulators, registers or memory"
+    "accumulators, registers and memory are lines of their own"
 )
 
 
@@ -34,6 +37,8 @@ class LayerEnergy:
     macs: int
     energy_nj: float
     exact_energy_nj: float
+    energy_lines_nj: Mapping[str, float]
+    clocks: int
 
     def to_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -46,7 +51,7 @@ def integer_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -
 
 
 def layer_energies(
-    network: IntegerNetwork, task: Task, genotype: Genotype
+    network: IntegerNetwork, task: Task, genotype: Genotype, costs: NetworkCosts
 ) -> tuple[LayerEnergy, ...]:
     """Every layer in topological order: its multiplications times the energy of its multiplier."""
     exact_fj = task.library[task.exact.name].cost.energy_fj
@@ -59,16 +64,36 @@ def layer_energies(
             macs=node.macs,
             energy_nj=node.macs * task.library[node.lut.name].cost.energy_fj * 1e-6,
             exact_energy_nj=node.macs * exact_fj * 1e-6,
+            energy_lines_nj=cost.lines_nj,
+            clocks=cost.clocks,
         )
-        for node in network.convolutions
+        for node, cost in zip(network.convolutions, costs.layers, strict=True)
     )
+
+
+def role_costs(
+    found: IntegerNetwork, task: Task, genotype: Genotype
+) -> dict[str, NetworkCosts | None]:
+    """Of the three networks; None for fp32 where the run has no figures of an array."""
+    network = network_for("approximate", task, genotype)
+    by_path = {layer.path: layer for layer in layer_records(network, task.input_shape)}
+    layers = [by_path[node.layer] for node in found.convolutions]
+    used = [task.multiplier_figures(node.lut.name) for node in found.convolutions]
+    exact = [task.multiplier_figures(task.exact_name)] * len(layers)
+    return {
+        "approximate": network_costs(layers, used, task.array),
+        "exact": network_costs(layers, exact, task.array),
+        "fp32": None if task.figures is None else float_costs(layers, task.array),
+    }
 
 
 def evaluation(run: RunFolder) -> dict[str, Any]:
     """What ``evaluation.json`` holds."""
     task, genotype = Task.of(run), read_genotype(run)
     found = integer_network("approximate", task, genotype, run)
-    layers = layer_energies(found, task, genotype)
+    costs = role_costs(found, task, genotype)
+    assert costs["approximate"] is not None
+    layers = layer_energies(found, task, genotype, costs["approximate"])
     energy = sum(layer.energy_nj for layer in layers)
     exact_energy = sum(layer.exact_energy_nj for layer in layers)
     macs = sum(layer.macs for layer in layers)
@@ -81,17 +106,37 @@ def evaluation(run: RunFolder) -> dict[str, Any]:
                 "accuracy": _accuracy(role, task, genotype, run),
                 "energy_nj": energies[role],
                 "macs": macs,
+                **_costs_json(costs[role]),
             }
             for role in ROLES
         },
         "energy_saved": 1 - energy / exact_energy,
+        "array": {
+            "rows": task.config.hardware.array_rows,
+            "columns": task.config.hardware.array_columns,
+            "accumulator_width": task.config.hardware.accumulator_width,
+            "product_register": task.config.hardware.product_register,
+        },
         "energy": {
             "library": cost.library,
             "clock_mhz": cost.clock_mhz,
             "activity": cost.activity,
             "counts": COUNTS,
+            "operands": "uniform" if task.operands is None else "gathered",
         },
         "layers": [layer.to_json() for layer in layers],
+    }
+
+
+def _costs_json(costs: NetworkCosts | None) -> dict[str, Any]:
+    """Lines, latency and the array's clock, None where they are not known."""
+    if costs is None:
+        return {"energy_lines_nj": None, "clocks": None, "latency_ms": None, "period_ps": None}
+    return {
+        "energy_lines_nj": costs.lines_nj,
+        "clocks": None if costs.period_ps is None else costs.clocks,
+        "latency_ms": costs.latency_ms,
+        "period_ps": costs.period_ps,
     }
 
 

@@ -13,7 +13,14 @@ from typing import Any
 from cosearch.config import OPERATIONS
 from hw.errors import InputError, unknown_name
 
-__all__ = ["CELL_TYPES", "CellGenotype", "Gene", "Genotype", "MultiplierChoice"]
+__all__ = [
+    "CELL_TYPES",
+    "CellGenotype",
+    "CellMultipliers",
+    "Gene",
+    "Genotype",
+    "MultiplierChoice",
+]
 
 FORMAT = 1
 CELL_TYPES = ("normal", "reduction")
@@ -100,23 +107,63 @@ class CellGenotype:
 
 
 @dataclass(frozen=True)
+class CellMultipliers:
+    """The multipliers of one cell, convolution by convolution.
+
+    preprocess: of its two inputs; edges: of its genes in order, empty where one multiplies nothing.
+    """
+
+    preprocess: tuple[tuple[MultiplierChoice, ...], ...]
+    edges: tuple[tuple[MultiplierChoice, ...], ...]
+
+    @property
+    def all(self) -> tuple[MultiplierChoice, ...]:
+        return tuple(choice for layers in (*self.preprocess, *self.edges) for choice in layers)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "preprocess": [[one.to_json() for one in layers] for layers in self.preprocess],
+            "edges": [[one.to_json() for one in layers] for layers in self.edges],
+        }
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> "CellMultipliers":
+        preprocess, edges = (
+            tuple(tuple(map(MultiplierChoice.from_json, layers)) for layers in data[key])
+            for key in ("preprocess", "edges")
+        )
+        return cls(preprocess, edges)
+
+
+@dataclass(frozen=True)
 class Genotype:
-    """The normal and the reduction cell."""
+    """The normal and the reduction cell.
+
+    ends: multipliers of stem and classifier, None where both are exact. layers: those of every cell
+    of the network, in order, where each convolution has its own; then they decide, and genes name
+    the likeliest of all cells.
+    """
 
     normal: CellGenotype
     reduction: CellGenotype
+    ends: tuple[MultiplierChoice, MultiplierChoice] | None = None
+    layers: tuple[CellMultipliers, ...] = ()
 
     def cell(self, cell_type: str) -> CellGenotype:
         return {"normal": self.normal, "reduction": self.reduction}[cell_type]
 
     def with_multiplier(self, choice: MultiplierChoice) -> "Genotype":
         """The same network with one multiplier everywhere."""
-        return Genotype(self.normal.with_multiplier(choice), self.reduction.with_multiplier(choice))
+        ends = None if self.ends is None else (choice, choice)
+        cells = self.normal.with_multiplier(choice), self.reduction.with_multiplier(choice)
+        return Genotype(*cells, ends)
 
     @property
     def multipliers(self) -> tuple[MultiplierChoice, ...]:
         """The distinct multipliers, in order of first use."""
-        found: dict[MultiplierChoice, None] = {}
+        found: dict[MultiplierChoice, None] = dict.fromkeys(self.ends or ())
+        if self.layers:
+            return tuple(found | dict.fromkeys(one for cell in self.layers for one in cell.all))
         for cell in (self.normal, self.reduction):
             found |= dict.fromkeys(cell.preprocess)
             genes = (gene for node in cell.nodes for gene in node)
@@ -134,6 +181,8 @@ class Genotype:
             "nodes": len(self.normal.nodes),
             "normal": self.normal.to_json(),
             "reduction": self.reduction.to_json(),
+            **({} if self.ends is None else {"ends": [one.to_json() for one in self.ends]}),
+            **({"layers": [cell.to_json() for cell in self.layers]} if self.layers else {}),
         }
 
     @classmethod
@@ -143,15 +192,25 @@ class Genotype:
             if data["format"] != FORMAT:
                 raise InputError(f"{source} must be of format {FORMAT}, not {data['format']!r}")
             cells = [CellGenotype.from_json(data[cell_type]) for cell_type in CELL_TYPES]
+            ends = _ends(data.get("ends"))
+            layers = tuple(map(CellMultipliers.from_json, data.get("layers", ())))
         except InputError:
             raise
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{source} must be a genotype, not data with a fault at {error}"
             ) from None
-        return cls(*cells)
+        return cls(cells[0], cells[1], ends, layers)
+
+
+def _ends(data: Any) -> tuple[MultiplierChoice, MultiplierChoice] | None:
+    if data is None:
+        return None
+    first, last = map(MultiplierChoice.from_json, data)
+    return first, last
 
 
 def genotype_of(choose: Callable[[str], CellGenotype]) -> Genotype:
     """The genotype whose cells `choose` derives, by cell type."""
-    return Genotype(*(choose(cell_type) for cell_type in CELL_TYPES))
+    normal, reduction = (choose(cell_type) for cell_type in CELL_TYPES)
+    return Genotype(normal, reduction)

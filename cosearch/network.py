@@ -1,15 +1,17 @@
 """The discrete network of a genotype, its convolutions emulated with the multipliers it names."""
 
+from collections import Counter
 from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from cosearch.genotype import CellGenotype, Genotype, MultiplierChoice
+from cosearch.layers import layer_kind
 from cosearch.operations import OPERATIONS, Arithmetic, FactorisedReduce, relu_conv_bn
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
-from lut import LUT, ApproxLinear, Candidates, MultiplierLibrary
+from lut import LUT, ApproxConv2d, ApproxLinear, Candidates, MultiplierLibrary
 
 __all__ = ["Network", "emulated_arithmetic", "float_arithmetic", "stem"]
 
@@ -97,11 +99,28 @@ class DiscreteCell(nn.Module):
         return torch.cat(states[2:], dim=1)
 
 
+def _choice(genotype: Genotype, place: str, number: int) -> MultiplierChoice | None:
+    """Of convolution `number` at "stem…", "classifier…", "cells.i.preprocess.j" or
+    "cells.i.edges.j".
+    """
+    parts = place.split(".")
+    if parts[0] != "cells":
+        return genotype.ends[parts[0] == "classifier"] if genotype.ends else None
+    cell = genotype.layers[int(parts[1])]
+    layers = cell.preprocess if parts[2] == "preprocess" else cell.edges
+    return layers[int(parts[3])][number]
+
+
+def _candidates(arithmetic: Arithmetic) -> Candidates:
+    assert arithmetic.candidates is not None
+    return arithmetic.candidates
+
+
 class Network(nn.Module):
     """Stem, cells, global average pooling and classifier: (N, C, H, W) in [0, 1] to logits (N,
     classes).
 
-    Stem and classifier are computed with the exact multiplier.
+    Convolutions of kinds that are not in `space.approximated` use the exact multiplier.
     """
 
     def __init__(self, space: SearchSpace, genotype: Genotype, arithmetics: Arithmetics) -> None:
@@ -113,6 +132,22 @@ class Network(nn.Module):
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = classifier(space, arithmetics(None))
+        self._assign(space, genotype, arithmetics)
+
+    def _assign(self, space: SearchSpace, genotype: Genotype, arithmetics: Arithmetics) -> None:
+        """Hand each emulated convolution its own multiplier, where that is not its operation's."""
+        seen: Counter[str] = Counter()
+        for path, module in self.named_modules():
+            if not isinstance(module, ApproxConv2d):
+                continue
+            place = ".".join(path.split(".")[:4])
+            kind, number = layer_kind(path, module), seen[place]
+            seen[place] += 1
+            if kind not in space.approximated:
+                module.candidates = _candidates(arithmetics(None))
+            elif genotype.layers or not place.startswith("cells."):
+                choice = _choice(genotype, place, number)
+                module.candidates = _candidates(arithmetics(choice))
 
     def forward(self, x: Tensor) -> Tensor:
         before = last = self.stem(x)

@@ -1,8 +1,9 @@
 """The operations of the DARTS space (Liu, Simonyan, Yang, ICLR 2019), their convolutions emulated.
 
 An operation maps (N, C, H, W) to (N, C, H / stride, W / stride). Those that multiply hand the
-weights of their candidate multipliers, shape (M,), to each of their convolutions; without them (one
-multiplier, or plain fp32) they are ordinary modules.
+weights of their candidate multipliers, shape (M,), to each of their convolutions, or row k of
+weights (K, M) to convolution k; without them (one multiplier, or plain fp32) they are ordinary
+modules. Convolutions of one multiplier get no weights.
 """
 
 from collections.abc import Callable
@@ -18,6 +19,7 @@ __all__ = [
     "Arithmetic",
     "ConvolutionSequence",
     "FactorisedReduce",
+    "operation_kinds",
     "relu_conv_bn",
 ]
 
@@ -78,9 +80,21 @@ class ConvolutionSequence(nn.Module):
         self.layers = nn.ModuleList(layers)
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        number = 0
         for layer in self.layers:
-            x = layer(x, mixture) if isinstance(layer, ApproxConv2d) else layer(x)
+            if isinstance(layer, ApproxConv2d):
+                x = layer(x, own_mixture(layer, mixture, number))
+                number += 1
+            else:
+                x = layer(x)
         return x
+
+
+def own_mixture(layer: nn.Module, mixture: Tensor | None, number: int) -> Tensor | None:
+    """What convolution `number` of an operation weighs its candidates by; None for a single one."""
+    if mixture is None or not isinstance(layer, ApproxConv2d) or len(layer.candidates) == 1:
+        return None
+    return mixture if mixture.dim() == 1 else mixture[number]
 
 
 class FactorisedReduce(nn.Module):
@@ -96,8 +110,12 @@ class FactorisedReduce(nn.Module):
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
         x = self.relu(x)
-        arguments = () if mixture is None else (mixture,)
-        halves = [self.first(x, *arguments), self.second(x[:, :, 1:, 1:], *arguments)]
+        layers = (self.first, x), (self.second, x[:, :, 1:, 1:])
+        mixtures = [own_mixture(layer, mixture, number) for number, (layer, _) in enumerate(layers)]
+        halves = [
+            layer(part) if weights is None else layer(part, weights)
+            for (layer, part), weights in zip(layers, mixtures, strict=True)
+        ]
         result: Tensor = self.norm(torch.cat(halves, dim=1))
         return result
 
@@ -178,6 +196,8 @@ OPERATIONS: dict[str, Builder] = {
 }
 
 
-def multiplies(operation: nn.Module) -> bool:
-    """Whether the operation has convolutions, so that its multiplier matters."""
-    return any(isinstance(module, ApproxConv2d | nn.Conv2d) for module in operation.modules())
+def operation_kinds(name: str, stride: int) -> tuple[str, ...]:
+    """depthwise or pointwise, of each convolution of an operation in order."""
+    operation = OPERATIONS[name](2, stride, Arithmetic(None, affine=False))
+    layers = [module for module in operation.modules() if isinstance(module, nn.Conv2d)]
+    return tuple("depthwise" if layer.groups > 1 else "pointwise" for layer in layers)

@@ -105,6 +105,10 @@ class RunFolder:
         return self.path / "search" / "metrics.jsonl"
 
     @property
+    def search_operands(self) -> Path:
+        return self.path / "search" / "operands.json"
+
+    @property
     def train_metrics(self) -> Path:
         return self.path / "train" / "metrics.jsonl"
 

@@ -11,9 +11,13 @@ from torch import Tensor
 
 from cosearch.checkpoint import save_checkpoint
 from cosearch.eigenvalue import largest_hessian_eigenvalue
+from cosearch.expectations import Expectations
 from cosearch.genotype import Genotype
+from cosearch.layer_use import LayerUse
+from cosearch.mapped_netlists import read_mapped_netlists
 from cosearch.metrics import record_metrics
-from cosearch.objective import Budget, EnergyModel, Objective
+from cosearch.objective import Objective
+from cosearch.operand_statistics import OperandStatistics, gathered_statistics
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -22,7 +26,9 @@ from cosearch.strategies import Batch, strategy
 from cosearch.strategies.strategy import Optimisers, Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
+from cosearch.terms import CostedSpace, terms_of
 from hw.errors import InputError
+from hw.files import write_json
 from lut import Candidates
 
 __all__ = ["Search"]
@@ -44,26 +50,58 @@ class Search:
     def __init__(self, task: Task) -> None:
         self.task, self.settings = task, task.config.search
         torch.manual_seed(task.config.seed)
-        names = task.config.multipliers.candidates
+        names = task.searched
         luts = task.library.luts(names)
-        candidates = Candidates(luts, task.library.basis(names), self.settings.gradient)
+        basis = task.library.basis(names) if len(names) > 1 else None
+        candidates = Candidates(luts, basis, self.settings.gradient)
+        exact = Candidates(task.library.luts([task.exact_name]))
         self.strategy = strategy(self.settings.strategy, self.settings)
-        self.supernet = Supernet(task.space, candidates, Candidates(luts[:1]), self.strategy.form)
-        energies = [task.library[name].cost.energy_fj for name in names]
-        energy = EnergyModel.of(self.supernet, task.input_shape, energies)
-        self.objective = Objective(energy, self.settings.energy_weight, self._budget())
+        self.supernet = Supernet(
+            task.space,
+            candidates,
+            exact,
+            self.strategy.form,
+            self.settings.beta_grain,
+            {} if len(names) == 1 else task.config.multipliers.allowed(),
+        )
+        self.use = LayerUse.of(self.supernet, task.input_shape)
+        self.objective = Objective(self.use, ())
+        self._cost()
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
         self.within: dict[str, Tensor] | None = None  # alphas, betas, gammas before the collapse
 
-    def _budget(self) -> Budget | None:
-        """Its multiplier begins at `search.energy_weight`."""
-        settings = self.settings
-        if not settings.energy_budget:
-            return None
-        return Budget(settings.energy_budget, settings.budget_rate, settings.energy_weight)
+    def _cost(self) -> None:
+        """Terms and expectations for the task's figures; multipliers of budgets stay."""
+        task, before = self.task, self.objective.multipliers
+        figures = tuple(task.multiplier_figures(name) for name in task.searched)
+        exact = task.multiplier_figures(task.exact_name)
+        space = CostedSpace(self.use, figures, exact, task.array)
+        self.expectations = Expectations.of(space, self.settings.energy_lines)
+        self.objective = replace(self.objective, terms=terms_of(space, self.settings))
+        if before:
+            self.objective = self.objective.with_multipliers(before)
+
+    def _gather_operands(self) -> None:
+        """Once, after the warm-up, where the settings ask for it: energies are then those of the
+        operands seen.
+        """
+        task = self.task
+        due = self.settings.operand_statistics == "gathered" and task.operands is None
+        if not due or self._warming_up(self.epoch):
+            return
+        assert task.luts is not None
+        names = tuple(dict.fromkeys((task.exact_name, *task.searched)))
+        netlists = read_mapped_netlists(names, task.config.hardware, task.luts)
+        first = self._first_images("train", self.settings.operand_images)
+        images = [batch.images for batch in first]
+        self._use_operands(gathered_statistics(self.supernet, self.use, images, netlists))
+
+    def _use_operands(self, operands: OperandStatistics) -> None:
+        self.task = replace(self.task, operands=operands)
+        self._cost()
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -109,6 +147,8 @@ class Search:
             record_metrics(folder.search_metrics, row)
             save_checkpoint(checkpoint, self.state())
             progress.log(_line(row, self.settings.epochs))
+        if self.task.operands is not None:
+            write_json(folder.search_operands, self.task.operands.to_json())
         if self.collapsed:
             progress.log(
                 f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
@@ -139,13 +179,16 @@ class Search:
             return net.genotype(settings.most_skips)
         images = self._first_validation_images(settings.selection_images)
         scores = perturbation_scores(net, images)
-        luts = net.candidates.luts
-        return selected(net.space, luts, net.all_choices(), scores, settings.most_skips)
+        luts, exact = net.candidates.luts, net.exact.luts[0]
+        return selected(net.space, luts, net.all_choices(), scores, settings.most_skips, exact)
 
     def _first_validation_images(self, count: int) -> list[Batch]:
         """The same ones every time, in batches."""
+        return self._first_images("validation", count)
+
+    def _first_images(self, name: str, count: int) -> list[Batch]:
         data, size = self.task.data, self.settings.batch_size
-        split = data.splits["validation"]
+        split = data.splits[name]
         images = split.images[:count].to(torch.float32) * data.pixel_scale
         pairs = zip(images.split(size), split.labels[:count].split(size), strict=True)
         return [Batch(*pair) for pair in pairs]
@@ -155,6 +198,7 @@ class Search:
 
     def one_epoch(self, progress: Progress) -> EpochResult:
         """Each image of the smaller half once; the learning rate of weights follows a cosine."""
+        self._gather_operands()
         settings, data = self.settings, self.task.data
         rate = cosine(
             self.epoch,
@@ -210,8 +254,9 @@ class Search:
             "architecture_optimiser": self.optimisers.architecture.state_dict(),
             "generator": self.generator.get_state(),
             "draws": self.draws.get_state(),
-            "energy_multiplier": self._multiplier,
+            "multipliers": self.objective.multipliers,
             "within": self.within,
+            "operands": None if self.task.operands is None else self.task.operands.to_json(),
             "global_generator": torch.get_rng_state(),
         }
 
@@ -226,27 +271,20 @@ class Search:
             self.generator.set_state(state["generator"])
             self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
-            budget = self.objective.budget
-            if budget is not None:
-                budget = replace(budget, multiplier=float(state["energy_multiplier"]))
-                self.objective = replace(self.objective, budget=budget)
+            if state["operands"] is not None:
+                self._use_operands(OperandStatistics.from_json(state["operands"], source))
+            self.objective = self.objective.with_multipliers(state["multipliers"])
             self.within = state["within"]
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source} must be a checkpoint of this search ({reason})") from None
 
-    @property
-    def _multiplier(self) -> float:
-        """The weight of the energy: fixed, or what the budget has made of it."""
-        budget = self.objective.budget
-        return self.objective.energy_weight if budget is None else budget.multiplier
-
     def _guards(self) -> dict[str, Any]:
         """What is recorded where the settings ask for it."""
-        every, guards = self.settings.hessian_every, {}
-        if self.objective.budget is not None:
-            guards["energy_multiplier"] = self._multiplier
+        every = self.settings.hessian_every
+        multipliers = self.objective.multipliers
+        guards: dict[str, Any] = {f"{name}_multiplier": mu for name, mu in multipliers.items()}
         if every and (self.epoch + 1) % every == 0:
             batch = self._first_validation_images(self.settings.batch_size)[0]
             value = largest_hessian_eigenvalue(self.supernet, batch)
@@ -255,15 +293,16 @@ class Search:
 
     def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
         with torch.no_grad():
-            energy = float(self.objective.energy.relative(self.supernet))
-            choices = self.supernet.all_choices().values()
+            by_type = self.supernet.all_choices()
+            expected = self.expectations(self.use(by_type))
+            choices = by_type.values()
         return {
             "epoch": self.epoch + 1,
             "train_loss": result.train_loss,
             "train_accuracy": result.train_accuracy,
             "validation_loss": result.validation_loss,
             "validation_accuracy": result.validation_accuracy,
-            "expected_energy": energy,
+            **expected,
             "alpha_entropy": _entropy([choice.alphas for choice in choices]),
             "beta_entropy": _entropy([choice.betas for choice in choices]),
             "skips": normal_skips(self.supernet.genotype()),

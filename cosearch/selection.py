@@ -4,16 +4,23 @@ Each node keeps its two edges of the highest score, each edge its operation of t
 other than `none` (Liu, Simonyan, Yang, ICLR 2019, section 2.4), that its likeliest multiplier.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from cosearch.choices import Choices
-from cosearch.genotype import CellGenotype, Gene, Genotype, MultiplierChoice, genotype_of
-from cosearch.operations import OPERATIONS, Arithmetic, multiplies
-from cosearch.space import SearchSpace
+from cosearch.genotype import (
+    CellGenotype,
+    CellMultipliers,
+    Gene,
+    Genotype,
+    MultiplierChoice,
+    genotype_of,
+)
+from cosearch.operations import operation_kinds
+from cosearch.space import CellPlace, SearchSpace
 from lut import LUT
 
 __all__ = ["ANY_NUMBER", "Scores", "argmax_scores", "normal_skips", "selected"]
@@ -48,18 +55,28 @@ def selected(
     choices: Mapping[str, Choices],
     scores: Mapping[str, Scores],
     most_skips: int = ANY_NUMBER,
+    exact: LUT | None = None,
 ) -> Genotype:
-    """The genotype of the scores by cell type; multipliers are those of the largest betas.
+    """The genotype of the scores by cell type; multipliers are those of the largest betas, and
+    `exact`, by default the first, where there is no choice.
 
     The normal cell keeps its `most_skips` strongest skips; the others' edges stay, with their next
     best operation.
     """
 
+    multipliers = _Multipliers(space, luts, exact or luts[0])
+
     def cell(cell_type: str) -> CellGenotype:
         cap = most_skips if cell_type == "normal" else ANY_NUMBER
-        return _cell(space, luts, cell_type, choices[cell_type], scores[cell_type], cap)
+        one = choices[cell_type].of_type()
+        return _cell(space, multipliers, cell_type, one, scores[cell_type], cap)
 
-    return genotype_of(cell)
+    found = genotype_of(cell)
+    return replace(
+        found,
+        ends=multipliers.ends(choices["normal"]),
+        layers=multipliers.layers(found, choices) if choices["normal"].by_layer else (),
+    )
 
 
 def normal_skips(genotype: Genotype) -> int:
@@ -69,7 +86,7 @@ def normal_skips(genotype: Genotype) -> int:
 
 def _cell(
     space: SearchSpace,
-    luts: Sequence[LUT],
+    multipliers: "_Multipliers",
     cell_type: str,
     choices: Choices,
     scores: Scores,
@@ -79,21 +96,74 @@ def _cell(
     kept = [_two_best(scores.edges, edges) for edges in _edges_of_nodes(space)]
     operations = dict(zip(range(space.edges), ranked.argmax(1).tolist(), strict=True))
     operations |= _replaced_skips(space, ranked, [e for two in kept for e in two], most_skips)
-    choice = _multiplier_of(luts)
     sources = [source for _, source in space.edge_sources()]
 
     def gene(edge: int) -> Gene:
         operation, source = operations[edge], sources[edge]
         name = space.operations[operation]
-        stride = 2 if cell_type == "reduction" and source < 2 else 1
-        module = OPERATIONS[name](2, stride, Arithmetic(None, affine=False))
-        needed = multiplies(module)
-        return Gene(name, source, choice(choices.betas[edge, operation]) if needed else None)
+        kinds = operation_kinds(name, _stride(cell_type, source))
+        chooses = [kind for kind in kinds if kind in space.approximated]
+        betas = choices.betas[edge, operation]
+        return Gene(name, source, multipliers.of(betas, chooses[0]) if chooses else None)
 
-    first, second = choices.preprocess
-    return CellGenotype(
-        (choice(first), choice(second)), tuple((gene(one), gene(two)) for one, two in kept)
-    )
+    first, second = (multipliers.of(betas, "preprocess") for betas in choices.preprocess)
+    return CellGenotype((first, second), tuple((gene(one), gene(two)) for one, two in kept))
+
+
+def _stride(cell_type: str, source: int) -> int:
+    return 2 if cell_type == "reduction" and source < 2 else 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Multipliers:
+    """Of shares to choices."""
+
+    space: SearchSpace
+    luts: Sequence[LUT]
+    exact: LUT
+
+    def of(self, betas: Tensor, kind: str) -> MultiplierChoice:
+        """The likeliest, or the exact one for a kind that has no choice."""
+        chooses = kind in self.space.approximated
+        lut = self.luts[int(betas.argmax())] if chooses else self.exact
+        return MultiplierChoice(lut.name, lut.digest)
+
+    def ends(self, choices: Choices) -> tuple[MultiplierChoice, MultiplierChoice] | None:
+        """Of stem and classifier; None where both are exact."""
+        if not any(kind in self.space.approximated for kind in ("stem", "classifier")):
+            return None
+        rows = choices.preprocess.new_ones(2, 1) if choices.ends is None else choices.ends
+        return self.of(rows[0], "stem"), self.of(rows[1], "classifier")
+
+    def layers(
+        self, genotype: Genotype, choices: Mapping[str, Choices]
+    ) -> tuple[CellMultipliers, ...]:
+        """Of every convolution of every cell."""
+        cells = []
+        for index, place in enumerate(self.space.places):
+            one = choices[place.cell_type].of_cell(self.space.ordinal(index))
+            cells.append(self._of_cell(one, genotype.cell(place.cell_type), place))
+        return tuple(cells)
+
+    def _of_cell(self, choices: Choices, cell: CellGenotype, place: CellPlace) -> CellMultipliers:
+        numbers = {pair: edge for edge, pair in enumerate(self.space.edge_sources())}
+        halves = (2 if place.after_reduction else 1, 1)
+        preprocess = tuple(
+            tuple(self.of(row, "preprocess") for row in choices.preprocess[index, :count])
+            for index, count in enumerate(halves)
+        )
+        edges = tuple(
+            self._of_gene(choices.betas[numbers[node, gene.source]], gene, place.cell_type)
+            for node, genes in enumerate(cell.nodes)
+            for gene in genes
+        )
+        return CellMultipliers(preprocess, edges)
+
+    def _of_gene(self, betas: Tensor, gene: Gene, cell_type: str) -> tuple[MultiplierChoice, ...]:
+        """betas (operations, K, M)"""
+        rows = betas[self.space.operations.index(gene.operation)]
+        kinds = operation_kinds(gene.operation, _stride(cell_type, gene.source))
+        return tuple(self.of(row, kind) for row, kind in zip(rows, kinds, strict=False))
 
 
 def _replaced_skips(
@@ -120,14 +190,6 @@ def _two_best(strengths: Tensor, edges: list[int]) -> tuple[int, int]:
     """In the order of their sources; the earlier where strengths are equal."""
     one, two = sorted(sorted(edges, key=lambda edge: -float(strengths[edge]))[:2])
     return one, two
-
-
-def _multiplier_of(luts: Sequence[LUT]) -> Callable[[Tensor], MultiplierChoice]:
-    def choice(betas: Tensor) -> MultiplierChoice:
-        lut = luts[int(betas.argmax())]
-        return MultiplierChoice(lut.name, lut.digest)
-
-    return choice
 
 
 def _without(scores: Tensor, space: SearchSpace, operation: str) -> Tensor:

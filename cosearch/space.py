@@ -5,6 +5,8 @@ wide.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cosearch.config import INSIDE_CELLS
+
 __all__ = ["CellPlace", "SearchSpace"]
 
 STEM_MULTIPLIER = 3
@@ -31,7 +33,8 @@ class SearchSpace:
     """`channels` of the first cell; reduction cells at one and two thirds of `cells` double them.
 
     A cell has `nodes` nodes, all of which it concatenates; `operations` are those an edge may
-    choose.
+    choose. Convolutions of the kinds in `approximated` have a choice of multipliers, the others are
+    exact.
     """
 
     channels: int
@@ -40,6 +43,7 @@ class SearchSpace:
     operations: tuple[str, ...]
     image_channels: int
     classes: int
+    approximated: tuple[str, ...] = INSIDE_CELLS
 
     @property
     def stem_channels(self) -> int:
@@ -65,6 +69,11 @@ class SearchSpace:
             places.append(CellPlace(cell_type, channels, before, after_reduction))
             before, after_reduction = (before[1], self.nodes * channels), reduces
         return tuple(places)
+
+    def ordinal(self, cell: int) -> int:
+        """How many cells of its type stand before a cell."""
+        types = [place.cell_type for place in self.places]
+        return types[:cell].count(types[cell])
 
     @property
     def output_channels(self) -> int:

@@ -1,29 +1,34 @@
 """The supernet: every operation on every edge with every multiplier, weighted by alphas and betas.
 
-alphas: over the operations of an edge, per cell type. betas: over the multipliers of an edge's
-operation, per cell type; one more row of betas for each preprocessing convolution. gammas, in some
-forms: over the edges of a node, per cell type.
+alphas: over the operations of an edge, per cell type. betas: over multipliers, by default those of
+an edge's operation, per cell type, with one more row for each preprocessing convolution; other
+grains: cosearch/grain.py. gammas, in some forms: over the edges of a node, per cell type.
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cosearch.choices import Choices, Form
+from cosearch.choices import Choices, Form, Relaxation
 from cosearch.genotype import CELL_TYPES, Genotype
+from cosearch.grain import Grain, once
+from cosearch.layers import layer_kind
 from cosearch.network import classifier, preprocess, stem
 from cosearch.operations import OPERATIONS, Arithmetic
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
-from lut import Candidates
+from lut import ApproxConv2d, Candidates
 
 __all__ = ["Cell", "MixedOp", "Supernet"]
 
 INITIAL_SPREAD = 1e-3
 PLAIN = Form()
+EVERY: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class MixedOp(nn.Module):
@@ -62,7 +67,9 @@ class MixedOp(nn.Module):
     def forward(
         self, x: Tensor, alphas: Tensor, betas: Tensor, sampled: int | None = None
     ) -> Tensor:
-        """alphas (operations,), betas (operations, M); sampled: the one operation to evaluate."""
+        """alphas (operations,), betas (operations, M) or (operations, K, M); sampled: the one
+        operation to evaluate.
+        """
         if self.partial_channels == 1:
             return self._mixed(x, alphas, betas, sampled)
         mixed = self._mixed(x[:, : self.seen], alphas, betas, sampled)
@@ -136,12 +143,19 @@ class Cell(nn.Module):
 class Supernet(nn.Module):
     """Weights, alphas and betas of the whole space in one module (and one state_dict).
 
-    `candidates` are the multipliers that betas weigh; stem and classifier use `exact`, a candidate
-    list of one; `form` is the strategy's. Input (N, C, H, W) in [0, 1], output logits (N, classes).
+    `candidates` are the multipliers that betas weigh; convolutions that are not approximated use
+    `exact`, a candidate list of one; `form` is the strategy's; `grain` and `allowed`:
+    cosearch/grain.py. Input (N, C, H, W) in [0, 1], output logits (N, classes).
     """
 
     def __init__(
-        self, space: SearchSpace, candidates: Candidates, exact: Candidates, form: Form = PLAIN
+        self,
+        space: SearchSpace,
+        candidates: Candidates,
+        exact: Candidates,
+        form: Form = PLAIN,
+        grain: str = "edge_operation",
+        allowed: Mapping[str, tuple[int, ...]] = EVERY,
     ) -> None:
         super().__init__()
         self.space, self.candidates, self.exact, self.form = space, candidates, exact, form
@@ -153,34 +167,62 @@ class Supernet(nn.Module):
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.classifier = classifier(space, Arithmetic(exact, affine=True))
         shape = (space.edges, len(space.operations))
-        self.alphas = _architecture(shape)
-        self.betas = _architecture((*shape, len(candidates)))
-        self.preprocess_betas = _architecture((2, len(candidates)))
-        self.gammas = _architecture((space.edges,)) if form.weighs_edges else nn.ParameterDict()
+        self.grain = Grain(space, len(candidates), grain, allowed)
+        self.alphas = _architecture(dict.fromkeys(CELL_TYPES, shape))
+        self.betas = _architecture(self.grain.betas())
+        self.preprocess_betas = _architecture(self.grain.preprocess())
+        self.end_betas = _architecture(self.grain.ends())
+        gammas = dict.fromkeys(CELL_TYPES, (space.edges,)) if form.weighs_edges else {}
+        self.gammas = _architecture(gammas)
+        self._assign_candidates()
+
+    def _assign_candidates(self) -> None:
+        """The candidates for convolutions that have a choice, the exact multiplier for others."""
+        for path, module in self.named_modules():
+            if isinstance(module, ApproxConv2d):
+                chooses = layer_kind(path, module) in self.space.approximated
+                module.candidates = self.candidates if chooses else self.exact
 
     def forward(self, x: Tensor, choices: Mapping[str, Choices] | None = None) -> Tensor:
         """`choices` by cell type; the shares of alphas, betas and gammas where left out."""
         if choices is None:
             choices = self.all_choices()
-        before = last = self.stem(x)
-        for place, cell in zip(self.space.places, self.cells, strict=True):
-            before, last = last, cell(before, last, choices[place.cell_type])
-        logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1))
+        stem, classifier = self._end_mixtures(choices)
+        before = last = self.stem[1](self.stem[0](x, stem))
+        for index, cell in enumerate(self.cells):
+            one = choices[self.space.places[index].cell_type].of_cell(self.space.ordinal(index))
+            before, last = last, cell(before, last, one)
+        logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1), classifier)
         return logits
 
-    def all_choices(self) -> dict[str, Choices]:
-        """The shares by cell type."""
-        return {cell_type: self.choices(cell_type) for cell_type in CELL_TYPES}
+    def _end_mixtures(self, choices: Mapping[str, Choices]) -> tuple[Tensor | None, Tensor | None]:
+        """Shares of the multipliers of stem and classifier; None where one is exact."""
+        ends = choices[CELL_TYPES[0]].ends
+        first, last = (kind in self.space.approximated for kind in ("stem", "classifier"))
+        return None if ends is None or not first else ends[0], (
+            None if ends is None or not last else ends[1]
+        )
+
+    def all_choices(self, relaxation: Relaxation | None = None) -> dict[str, Choices]:
+        """The shares that alphas, betas and gammas stand for, by cell type.
+
+        `relaxation` in place of the form's, asked once for each parameter.
+        """
+        relaxed = once(relaxation or self.form.relaxation)
+        found = {cell_type: self._choices(cell_type, relaxed) for cell_type in CELL_TYPES}
+        ends = self.grain.end_shares(self.betas, self.end_betas, relaxed)
+        return {cell_type: replace(one, ends=ends) for cell_type, one in found.items()}
 
     def choices(self, cell_type: str) -> Choices:
-        """The shares that alphas, betas and gammas stand for."""
-        relaxed = self.form.relaxation
-        return Choices(
-            relaxed(self.alphas[cell_type]),
-            relaxed(self.betas[cell_type]),
-            relaxed(self.preprocess_betas[cell_type]),
-            self.edge_shares(cell_type),
+        """The shares of one cell type."""
+        return self.all_choices()[cell_type]
+
+    def _choices(self, cell_type: str, relaxed: Relaxation) -> Choices:
+        alphas = relaxed(self.alphas[cell_type])
+        betas, preprocess = self.grain.shares(
+            cell_type, self.betas, self.preprocess_betas, relaxed, alphas
         )
+        return Choices(alphas, betas, preprocess, self.edge_shares(cell_type))
 
     def edge_shares(self, cell_type: str) -> Tensor | None:
         """Softmax of gammas over the edges of each node, (edges,); None without gammas."""
@@ -194,8 +236,11 @@ class Supernet(nn.Module):
         return [*self.alphas.parameters(), *self.gammas.parameters()]
 
     def beta_parameters(self) -> list[nn.Parameter]:
-        """Betas of edges' operations and of the preprocessing convolutions."""
-        return [*self.betas.parameters(), *self.preprocess_betas.parameters()]
+        """Betas of edges' operations, of the preprocessing convolutions, and of stem and
+        classifier; none with a single candidate.
+        """
+        groups = (self.betas, self.preprocess_betas, self.end_betas)
+        return [parameter for group in groups for parameter in group.parameters()]
 
     def architecture_parameters(self) -> list[nn.Parameter]:
         """Alphas and betas."""
@@ -211,11 +256,12 @@ class Supernet(nn.Module):
         """The likeliest two edges of each node, with their likeliest operation and multiplier."""
         choices = self.all_choices()
         scores = {name: argmax_scores(choice, self.space) for name, choice in choices.items()}
-        return selected(self.space, self.candidates.luts, choices, scores, most_skips)
+        luts, exact = self.candidates.luts, self.exact.luts[0]
+        return selected(self.space, luts, choices, scores, most_skips, exact)
 
 
-def _architecture(shape: tuple[int, ...]) -> nn.ParameterDict:
-    """Nearly uniform logits for each cell type, from torch's global generator."""
+def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:
+    """Nearly uniform logits of these shapes, from torch's global generator."""
     return nn.ParameterDict(
-        {cell_type: nn.Parameter(INITIAL_SPREAD * torch.randn(shape)) for cell_type in CELL_TYPES}
+        {name: nn.Parameter(INITIAL_SPREAD * torch.randn(shape)) for name, shape in shapes.items()}
     )

@@ -8,13 +8,17 @@ from typing import Any
 
 import torch
 
+from cosearch.array_figures import ArrayFigures, read_array_figures
+from cosearch.array_model import ArrayModel
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.genotype import Genotype, MultiplierChoice
+from cosearch.operand_statistics import OperandStatistics
 from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
+from cosearch.terms import MultiplierFigures
 from hw.errors import InputError
 from hw.files import read_json
 from lut import MultiplierLibrary
@@ -24,12 +28,18 @@ __all__ = ["Task", "batches", "cosine", "interrupted_state", "read_genotype", "r
 
 @dataclass(frozen=True)
 class Task:
-    """Data, space, and the library of multipliers, whose first entry is the exact one."""
+    """Data, space, the library of multipliers, whose first entry is the exact one, and the figures
+    of the array, None in runs of before there were any. operands: statistics that the search has
+    gathered; luts: the folder of the multipliers.
+    """
 
     config: Config
     data: DataSet
     space: SearchSpace
     library: MultiplierLibrary
+    figures: ArrayFigures | None = None
+    operands: OperandStatistics | None = None
+    luts: Path | None = None
 
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
@@ -42,8 +52,10 @@ class Task:
             operations=config.space.operations,
             image_channels=data.channels,
             classes=data.classes,
+            approximated=config.space.approximated,
         )
-        return cls(config, data, space, MultiplierLibrary.load(run.luts))
+        library, figures = MultiplierLibrary.load(run.luts), read_array_figures(run.luts)
+        return cls(config, data, space, library, figures, _operands(run), run.luts)
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -51,9 +63,38 @@ class Task:
         return self.data.channels, self.data.size, self.data.size
 
     @property
+    def array(self) -> ArrayModel:
+        """The hardware that networks are costed on."""
+        return ArrayModel(self.config.hardware, self.figures)
+
+    def multiplier_figures(self, name: str) -> MultiplierFigures:
+        """Energy and delay of a multiplier of the library, under the operands gathered."""
+        cost = self.library[name].cost
+        by_kind = {} if self.operands is None else self.operands.of_multiplier(name)
+        return MultiplierFigures(cost.energy_fj, cost.delay_ps, by_kind)
+
+    @property
+    def searched(self) -> tuple[str, ...]:
+        """The multipliers that betas weigh: the candidates, or the one that is fixed."""
+        fixed = self.config.search.fixed_multiplier
+        return (fixed,) if fixed else self.config.multipliers.candidates
+
+    @property
+    def exact_name(self) -> str:
+        return self.config.multipliers.candidates[0]
+
+    @property
     def exact(self) -> MultiplierChoice:
-        entry = self.library[self.config.multipliers.candidates[0]]
+        entry = self.library[self.exact_name]
         return MultiplierChoice(entry.name, entry.digest)
+
+
+def _operands(run: RunFolder) -> OperandStatistics | None:
+    """What a finished search has gathered."""
+    path = run.search_operands
+    if not path.exists() or not run.finished("search"):
+        return None
+    return OperandStatistics.from_json(read_json(path), str(path))
 
 
 def read_genotype(run: RunFolder) -> Genotype:

@@ -93,10 +93,10 @@ def cached_netlist(name: str, cache: Cache) -> Netlist:
     key = _key("netlist", name, circuits_version())
 
     def built() -> Any:
-        return _to_json(build_multiplier(name).netlist)
+        return mapping_to_json(build_multiplier(name).netlist)
 
     try:
-        return _from_json(name, cache.remembered(key, built), GATE_KINDS)
+        return mapping_from_json(name, cache.remembered(key, built), GATE_KINDS)
     except (InputError, KeyError, TypeError, ValueError):
         return build_multiplier(name).netlist
 
@@ -106,10 +106,10 @@ def cached_mapping(netlist: Netlist, library: CellLibrary, cache: Cache) -> Netl
     key = _key("mapping", netlist_digest(netlist), library_digest(library))
 
     def mapped() -> Any:
-        return _to_json(synthesise(netlist, library))
+        return mapping_to_json(synthesise(netlist, library))
 
     try:
-        return _from_json(netlist.name, cache.remembered(key, mapped), library.kinds)
+        return mapping_from_json(netlist.name, cache.remembered(key, mapped), library.kinds)
     except (InputError, KeyError, TypeError, ValueError):
         return synthesise(netlist, library)
 
@@ -140,6 +140,23 @@ def cached_cost(
 
     try:
         return Cost.from_json(cache.remembered(key, cost))
+    except (InputError, AttributeError, TypeError):
+        return Cost.from_json(cost())
+
+
+def cached_float_cost(
+    name: str, library: CellLibrary, cache: Cache, *, clock_mhz: float = CLOCK_MHZ
+) -> Cost:
+    """``float_multiplier_cost`` with its own draws, remembered."""
+    from .float_cost import float_multiplier_cost
+
+    what = (name, circuits_version(), library_digest(library), repr(float(clock_mhz)))
+
+    def cost() -> Any:
+        return float_multiplier_cost(name, library, clock_mhz=clock_mhz).to_json()
+
+    try:
+        return Cost.from_json(cache.remembered(_key("cost", "float", *what), cost))
     except (InputError, AttributeError, TypeError):
         return Cost.from_json(cost())
 
@@ -217,7 +234,8 @@ def _key(*parts: str) -> str:
 # Mapped netlists as JSON.
 
 
-def _to_json(netlist: Netlist) -> dict[str, Any]:
+def mapping_to_json(netlist: Netlist) -> dict[str, Any]:
+    """Ports and gates; net names are left out."""
     return {
         "inputs": [[port.name, port.nets] for port in netlist.inputs],
         "outputs": [[port.name, port.nets] for port in netlist.outputs],
@@ -225,7 +243,8 @@ def _to_json(netlist: Netlist) -> dict[str, Any]:
     }
 
 
-def _from_json(name: str, obj: Any, kinds: Mapping[str, GateKind]) -> Netlist:
+def mapping_from_json(name: str, obj: Any, kinds: Mapping[str, GateKind]) -> Netlist:
+    """The inverse; KeyError, TypeError, ValueError or InputError for what is no netlist."""
     inputs, outputs = (
         tuple(Port(port, tuple(nets)) for port, nets in obj[way]) for way in ("inputs", "outputs")
     )

@@ -19,6 +19,7 @@ from .charts import (
     energy_text,
 )
 from .results import MultiplierResult, Results, Row
+from .summary import line_title
 
 
 def page(results: Results) -> str:
@@ -52,7 +53,7 @@ def environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters |= {"energy": energy_text, "percent": _percent}
+    made.filters |= {"energy": energy_text, "percent": _percent, "line_title": line_title}
     return made
 
 
@@ -66,8 +67,9 @@ def relative_energies(multipliers: Sequence[MultiplierResult]) -> dict[str, floa
 
 
 def search_curves(rows: Sequence[Row]) -> list[Markup]:
-    """Expected energy, accuracy and entropies over the epochs of the search."""
+    """Expected energy and latency, accuracy and entropies over the epochs of the search."""
     energy = [_series(rows, "expected_energy", "expectation over the betas", "blue")]
+    latency = [_series(rows, "expected_latency", "expectation over the betas", "blue")]
     accuracy = [
         _series(rows, "train_accuracy", "train", "vermilion", 100, dashed=True),
         _series(rows, "validation_accuracy", "validation", "blue", 100),
@@ -78,6 +80,7 @@ def search_curves(rows: Sequence[Row]) -> list[Markup]:
     ]
     return [
         *_chart("Expected energy", "relative to exact int8", energy, floor=0.0),
+        *_chart("Expected latency", "relative to exact int8", latency, floor=0.0),
         *_chart("Accuracy in the search", "accuracy (%)", accuracy),
         *_chart("Entropy of the choices", "mean entropy (1: undecided)", entropy, floor=0.0),
     ]

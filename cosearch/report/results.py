@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,19 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class NetworkResult:
-    """One network on the test images; ``energy_nj`` of an inference, where it is defined."""
+    """One network on the test images; ``energy_nj`` of an inference, where it is defined.
+
+    ``lines_nj``: all its lines of energy, empty where they are not known; so is ``latency_ms``.
+    """
 
     role: str
     accuracy: float
     energy_nj: float | None
     macs: int
+    lines_nj: Mapping[str, float] = field(default_factory=dict)
+    latency_ms: float | None = None
+    clocks: int | None = None
+    period_ps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,12 +66,13 @@ class MultiplierResult:
 
 @dataclass(frozen=True)
 class EnergyBasis:
-    """What every energy of the report is stated for."""
+    """What every energy of the report is stated for; `operands`: of the line of multiplications."""
 
     library: str
     clock_mhz: float
     activity: str
     counts: str
+    operands: str = "uniform"
 
     def __str__(self) -> str:
         return f"{self.counts}; {self.library} at {self.clock_mhz:g} MHz; activity: {self.activity}"
@@ -87,6 +95,11 @@ class Results:
     search: tuple[Row, ...]
     training: tuple[Row, ...]
     bundle: tuple[str, ...]
+
+    @property
+    def line_names(self) -> tuple[str, ...]:
+        """Lines of energy that are known of the networks, in order."""
+        return tuple(dict.fromkeys(name for one in self.networks for name in one.lines_nj))
 
     def network(self, role: str) -> NetworkResult:
         """The network in ``role``, one of ``run_folder.ROLES``."""
@@ -133,8 +146,17 @@ def _reading(path: Path) -> Iterator[None]:
 
 def _network(role: str, row: Row) -> NetworkResult:
     energy = row["energy_nj"]
+    lines = row.get("energy_lines_nj") or {}
+    latency, clocks, period = (row.get(key) for key in ("latency_ms", "clocks", "period_ps"))
     return NetworkResult(
-        role, float(row["accuracy"]), None if energy is None else float(energy), int(row["macs"])
+        role,
+        float(row["accuracy"]),
+        None if energy is None else float(energy),
+        int(row["macs"]),
+        {str(name): float(value) for name, value in lines.items()},
+        None if latency is None else float(latency),
+        None if clocks is None else int(clocks),
+        None if period is None else float(period),
     )
 
 
@@ -156,6 +178,7 @@ def _basis(row: Row) -> EnergyBasis:
         clock_mhz=float(row["clock_mhz"]),
         activity=str(row["activity"]),
         counts=str(row["counts"]),
+        operands=str(row.get("operands", "uniform")),
     )
 
 

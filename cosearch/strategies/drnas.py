@@ -40,21 +40,12 @@ class Drnas:
 
 def dirichlet_choices(supernet: Supernet, generator: torch.Generator | None) -> dict[str, Choices]:
     """Shares of each cell type, drawn anew."""
-    return {
-        cell_type: Choices(
-            _drawn(supernet.alphas[cell_type], generator),
-            _drawn(supernet.betas[cell_type], generator),
-            _drawn(supernet.preprocess_betas[cell_type], generator),
-            supernet.edge_shares(cell_type),
-        )
-        for cell_type in supernet.alphas
-    }
+    return supernet.all_choices(lambda logits: _drawn(logits, generator))
 
 
 def divergence(supernet: Supernet) -> Tensor:
     """Sum of the divergences of all distributions from uniform ones, a scalar."""
-    groups = (supernet.alphas, supernet.betas, supernet.preprocess_betas)
-    logits = [parameter for group in groups for parameter in group.values()]
+    logits = [*supernet.alphas.values(), *supernet.beta_parameters()]
     several = [one for one in logits if one.shape[-1] > 1]
     return torch.stack([_divergence(one) for one in several]).sum()
 

@@ -7,6 +7,8 @@ has it at no cost. Samples follow the softmax of the logits at any temperature, 
 energy is that of the plain shares.
 """
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -38,17 +40,11 @@ def gumbel_choices(
 ) -> dict[str, Choices]:
     """One-hot shares of each cell type, drawn anew."""
 
-    def choices(cell_type: str) -> Choices:
-        alphas = _one_hot(supernet.alphas[cell_type], temperature, generator)
-        return Choices(
-            alphas,
-            _one_hot(supernet.betas[cell_type], temperature, generator),
-            _one_hot(supernet.preprocess_betas[cell_type], temperature, generator),
-            supernet.edge_shares(cell_type),
-            tuple(alphas.detach().argmax(-1).tolist()),
-        )
-
-    return {cell_type: choices(cell_type) for cell_type in supernet.alphas}
+    drawn = supernet.all_choices(lambda logits: _one_hot(logits, temperature, generator))
+    return {
+        cell_type: replace(one, sampled=tuple(one.alphas.detach().argmax(-1).tolist()))
+        for cell_type, one in drawn.items()
+    }
 
 
 def _one_hot(logits: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:

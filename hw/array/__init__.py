@@ -15,6 +15,8 @@ from .schedule import ArraySchedule as ArraySchedule
 from .schedule import LayerShape as LayerShape
 from .schedule import Pass as Pass
 from .schedule import layer_clocks as layer_clocks
+from .traffic import Traffic as Traffic
+from .traffic import layer_traffic as layer_traffic
 from .verilog import array_verilog as array_verilog
 
 if TYPE_CHECKING:

@@ -4,26 +4,24 @@ Its "multipliers" are smooth functions of the weight in place of tables: the con
 candidate m is that with ``w + m sin(w) / 2``, mixed by betas as the emulated one is.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cosearch.choices import Form
 from cosearch.config import Search
-from cosearch.objective import EnergyModel, Objective
+from cosearch.objective import Objective
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
 from lut import ApproxConv2d, Candidates
 
+from .costed import objective_of
 from .small import LUTS, SHAPE
 
 OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "sep_conv_3x3")
 TINY = SearchSpace(4, 3, 2, OPERATIONS, image_channels=1, classes=10)
-ENERGIES = [1.0, 0.7, 0.4]
 
 ONE_NODE = SearchSpace(4, 3, 1, OPERATIONS, image_channels=1, classes=10)
 
@@ -65,12 +63,8 @@ def without_tables(net: Supernet) -> None:
 
 
 def objective(net: Supernet, weight: float = 0.7) -> Objective:
-    """In the precision of `net`."""
-    energy = EnergyModel.of(tiny(form=net.form), SHAPE, ENERGIES)
-    dtype = next(net.parameters()).dtype
-    operations = {name: macs.to(dtype) for name, macs in energy.operation_macs.items()}
-    energy = replace(energy, operation_macs=operations, energies_fj=energy.energies_fj.to(dtype))
-    return Objective(energy, weight)
+    """Cross-entropy and energy; layers are those of the emulated space."""
+    return objective_of(tiny(form=net.form), weight)
 
 
 def batch(seed: int, dtype: torch.dtype = torch.float32, count: int = 8) -> Batch:

@@ -124,6 +124,19 @@ def test_the_robust_subspaces_differ_in_their_operations_alone(name: str, operat
     assert (CONFIGS / f"{name}.toml").read_text() == config.to_toml()
 
 
+def test_the_preset_of_one_multiplier_differs_in_it_alone() -> None:
+    fixed = "search.fixed_multiplier=mul8s_truncated_k7"
+    config = overridden(Config(), [fixed], name="digits-fixed")
+    assert (CONFIGS / "digits-fixed.toml").read_text() == config.to_toml()
+
+
+def test_candidates_of_an_operation_are_numbers_of_candidates() -> None:
+    entries = ["sep_conv_3x3: mul8s_truncated_k7 mul8s_array", "classifier: mul8s_array"]
+    config = config_from_table({"multipliers": {"by_operation": entries}})
+    assert config.multipliers.allowed() == {"sep_conv_3x3": (0, 2), "classifier": (0,)}
+    assert parse_config(config.to_toml()) == config
+
+
 def test_a_configuration_without_the_newer_settings_loads() -> None:
     old = parse_config('[search]\nstrategy = "darts"\nepochs = 15\nenergy_weight = 0.1\n')
     assert old == Config()
@@ -233,6 +246,47 @@ WRONG_TABLES = {
         {"space": {"operations": ["none", "skip_connect"]}, "search": {"most_skips": 1}},
         "search.most_skips must be -1 where space.operations holds nothing to replace a skip with, "
         "not 1",
+    ),
+    "fixed multiplier that is no candidate": (
+        {"search": {"fixed_multiplier": "mul8s_truncated_k4"}},
+        "search.fixed_multiplier must be one of mul8s_array, mul8s_broken_array_h2_v7, "
+        "mul8s_truncated_k5, mul8s_truncated_k7, mul8s_truncated_k8, mul8s_truncated_k9, "
+        "not 'mul8s_truncated_k4'; did you mean 'mul8s_truncated_k9'?",
+    ),
+    "unknown line of energy": (
+        {"search": {"energy_lines": ["register"]}},
+        "search.energy_lines must be one of accumulators, multiplications, off_chip_memory, "
+        "on_chip_memory, registers, not 'register'; did you mean 'registers'?",
+    ),
+    "no line of energy": (
+        {"search": {"energy_lines": []}},
+        "search.energy_lines must hold at least one name, not an empty list",
+    ),
+    "candidates of an unknown operation": (
+        {"multipliers": {"by_operation": ["sep_conv_3x4: mul8s_array"]}},
+        "operation of multipliers.by_operation must be one of classifier, dil_conv_3x3, "
+        "dil_conv_5x5, preprocess, sep_conv_3x3, sep_conv_5x5, skip_connect, stem, "
+        "not 'sep_conv_3x4'; did you mean 'sep_conv_3x3'?",
+    ),
+    "an operation without candidates": (
+        {"multipliers": {"by_operation": ["sep_conv_3x3"]}},
+        "multipliers.by_operation of sep_conv_3x3 must hold at least one name, not an empty list",
+    ),
+    "candidates of operations in one row of betas": (
+        {
+            "multipliers": {"by_operation": ["sep_conv_3x3: mul8s_array"]},
+            "search": {"beta_grain": "network"},
+        },
+        "search.beta_grain must be edge_operation or layer with multipliers.by_operation, "
+        "not network",
+    ),
+    "candidates of operations in Dirichlet distributions": (
+        {
+            "multipliers": {"by_operation": ["sep_conv_3x3: mul8s_array"]},
+            "search": {"strategy": "drnas"},
+        },
+        "search.strategy must be another than drnas with multipliers.by_operation: "
+        "a Dirichlet distribution knows no share of zero",
     ),
     "name with a slash": (
         {"name": "a/b"},

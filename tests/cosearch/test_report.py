@@ -87,6 +87,26 @@ def test_the_page_shows_the_figures(results: Results) -> None:
         assert word in html
 
 
+def test_lines_and_latency_are_shown_where_they_are_known(tmp_path: Path) -> None:
+    run = finished_run(tmp_path / "run")
+    assert read_results(run).line_names == ()
+    assert "Energy by line" not in page(read_results(run))
+    assert "by line" not in summary(read_results(run))
+    content = json.loads(run.evaluation.read_text())
+    lines = {"multiplications": 100.1, "off_chip_memory": 443.25}
+    found = {"energy_lines_nj": lines, "latency_ms": 0.007819, "clocks": 3001, "period_ps": 2605.5}
+    nothing = {"latency_ms": None, "clocks": None, "period_ps": None}
+    content["networks"]["approximate"] |= found
+    content["networks"]["exact"] |= found | {"latency_ms": 0.009}
+    content["networks"]["fp32"] |= {"energy_lines_nj": {"multiplications": 409.3}} | nothing
+    run.evaluation.write_text(json.dumps(content))
+    results = read_results(run)
+    html, text = page(results), summary(results)
+    for word in ("off chip memory", "443.2 nJ", "409.3 nJ", "0.007819 ms", "0.009 ms"):
+        assert word in html and word in text
+    assert "3,001" in html and "2606 ps" in html
+
+
 def test_every_energy_is_named(results: Results) -> None:
     html = page(results)
     named = (

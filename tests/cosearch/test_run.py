@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cosearch.energy_lines import LINES
 from export import onnxruntime_logits, verify
 
 from .processes import heed_interrupts
@@ -118,6 +119,19 @@ def test_energy_adds_up(straight: Path) -> None:
         total += layer["macs"] * energy_fj[layer["multiplier"]]
         exact += layer["macs"] * energy_fj["mul8s_array"]
     assert evaluation["energy_saved"] == pytest.approx(1 - total / exact)
+    for role, fj in (("approximate", total), ("exact", exact)):
+        network = evaluation["networks"][role]
+        lines = network["energy_lines_nj"]
+        assert set(lines) == set(LINES)
+        assert lines["multiplications"] == pytest.approx(fj * 1e-6)
+        assert network["latency_ms"] == pytest.approx(
+            network["clocks"] * network["period_ps"] * 1e-9
+        )
+    for name in LINES:
+        layers = [layer["energy_lines_nj"][name] for layer in evaluation["layers"]]
+        found = evaluation["networks"]["approximate"]["energy_lines_nj"][name]
+        assert found == pytest.approx(sum(layers))
+        assert evaluation["networks"]["fp32"]["energy_lines_nj"][name] > found
 
 
 def test_bundle_verifies(straight: Path) -> None:

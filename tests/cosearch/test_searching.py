@@ -10,8 +10,9 @@ import pytest
 import torch
 
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
-from cosearch.config import Config, config_from_table
+from cosearch.config import BETA_GRAINS, Config, config_from_table
 from cosearch.data import DataSet, Split, load_data_set
+from cosearch.energy_lines import LINES
 from cosearch.metrics import read_metrics
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -21,8 +22,9 @@ from cosearch.strategies import STRATEGIES
 from cosearch.task import Task
 from lut import LUT, MultiplierLibrary, joint_basis
 
+from .costed import DELAYS, ENERGIES, FIGURES
 from .small import LUTS
-from .smooth import ENERGIES, OPERATIONS, without_tables
+from .smooth import OPERATIONS, without_tables
 
 QUIET = Progress(quiet=True)
 
@@ -32,14 +34,15 @@ class SmallLibrary:
     """Three tables with energies, as a library gives them."""
 
     def luts(self, names: Sequence[str]) -> list[LUT]:
-        return LUTS
+        return [LUTS[Config().multipliers.candidates.index(name)] for name in names]
 
     def basis(self, names: Sequence[str]) -> Any:
         return joint_basis(LUTS)
 
     def __getitem__(self, name: str) -> Any:
         index = Config().multipliers.candidates.index(name)
-        return SimpleNamespace(cost=SimpleNamespace(energy_fj=ENERGIES[index]))
+        cost = SimpleNamespace(energy_fj=ENERGIES[index], delay_ps=DELAYS[index])
+        return SimpleNamespace(cost=cost)
 
 
 def _config(**settings: Any) -> Config:
@@ -51,7 +54,7 @@ def _config(**settings: Any) -> Config:
     return config_from_table(table)
 
 
-def _search(*, emulated: bool = False, **settings: Any) -> Search:
+def small_search(*, emulated: bool = False, luts: Path | None = None, **settings: Any) -> Search:
     """Convolutions without tables, which are quick, unless `emulated`."""
     config, data = _config(**settings), load_data_set("digits", 0)
     splits = {
@@ -59,7 +62,9 @@ def _search(*, emulated: bool = False, **settings: Any) -> Search:
     }
     few = DataSet(data.name, data.classes, data.channels, data.size, data.pixel_scale, splits)
     space = SearchSpace(4, 3, 1, OPERATIONS, data.channels, data.classes)
-    search = Search(Task(config, few, space, cast(MultiplierLibrary, SmallLibrary())))
+    search = Search(
+        Task(config, few, space, cast(MultiplierLibrary, SmallLibrary()), FIGURES, luts=luts)
+    )
     if not emulated:
         without_tables(search.supernet)
     return search
@@ -83,12 +88,12 @@ def _same(one: Any, other: Any) -> bool:
 def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"strategy": name, "energy_budget": 0.6, "beta_decay": 1.0}
     emulated = name == "darts"
-    straight = _search(emulated=emulated, **settings)
+    straight = small_search(emulated=emulated, **settings)
     straight.one_epoch(QUIET)
     straight.epoch = 1
     save_checkpoint(tmp_path / "c.pt", straight.state())
     straight.one_epoch(QUIET)
-    resumed = _search(emulated=emulated, **settings)
+    resumed = small_search(emulated=emulated, **settings)
     torch.rand(3)  # whatever happened before in the process
     resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
     resumed.one_epoch(QUIET)
@@ -100,7 +105,7 @@ def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_pat
 @pytest.mark.parametrize("name", ["darts", "gdas", "drnas"])
 def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"strategy": name, "epochs": 6, "alpha_learning_rate": 0.1}
-    search = _search(**settings, energy_budget=0.6, energy_weight=0.0)
+    search = small_search(**settings, energy_budget=0.6, energy_weight=0.0)
     folder = _folder(tmp_path)
     search.run(folder, QUIET)
     rows = read_metrics(folder.search_metrics)
@@ -110,15 +115,48 @@ def test_a_run_under_a_budget_ends_within_it(name: str, tmp_path: Path) -> None:
     assert max(row["energy_multiplier"] for row in rows) > 0
 
 
+def test_a_latency_budget_is_kept_beside_an_energy_weight(tmp_path: Path) -> None:
+    search = small_search(epochs=6, alpha_learning_rate=0.1, latency_budget=0.5, energy_weight=0.1)
+    folder = _folder(tmp_path)
+    search.run(folder, QUIET)
+    rows = read_metrics(folder.search_metrics)
+    assert rows[0]["expected_latency"] > 0.5 >= rows[-1]["expected_latency"]
+    assert max(row["latency_multiplier"] for row in rows) > 0
+    assert "energy_multiplier" not in rows[0]
+    for row in rows:
+        assert row["expected_latency_ms"] > 0
+        assert set(row["expected_lines_nj"]) == set(LINES)
+
+
+@pytest.mark.parametrize("grain", BETA_GRAINS)
+def test_every_grain_goes_on_from_a_checkpoint(grain: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"beta_grain": grain, "strategy": "gdas", "latency_weight": 0.1}
+    straight = small_search(**settings)
+    straight.one_epoch(QUIET)
+    save_checkpoint(tmp_path / "c.pt", straight.state())
+    resumed = small_search(**settings)
+    resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
+    for search in (straight, resumed):
+        search.one_epoch(QUIET)
+    assert _same(straight.state(), resumed.state())
+
+
+def test_a_fixed_multiplier_is_searched_without_betas(tmp_path: Path) -> None:
+    name = Config().multipliers.candidates[1]
+    search = small_search(fixed_multiplier=name, emulated=True, epochs=1)
+    genotype = search.run(_folder(tmp_path), QUIET)
+    assert search.supernet.beta_parameters() == []
+    assert {choice.sha256 for choice in genotype.multipliers} == {LUTS[1].digest}
+
+
 def test_a_budget_that_is_no_burden_has_no_multiplier() -> None:
-    search = _search(energy_budget=5.0, energy_weight=0.5)
+    search = small_search(energy_budget=5.0, energy_weight=0.5)
     search.one_epoch(QUIET)
-    assert search.objective.budget is not None
-    assert search.objective.budget.multiplier == 0.0
+    assert search.objective.multipliers == {"energy": 0.0}
 
 
 def test_too_many_skips_end_the_search_with_the_epoch_before(tmp_path: Path) -> None:
-    search = _search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
+    search = small_search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
     with torch.no_grad():
         search.supernet.alphas["normal"][:, 1] = 1.0
     before = search.supernet.alphas["reduction"].detach().clone()
@@ -126,12 +164,12 @@ def test_too_many_skips_end_the_search_with_the_epoch_before(tmp_path: Path) -> 
     genotype = search.run(folder, QUIET)
     assert search.epoch == 1 and len(read_metrics(folder.search_metrics)) == 1
     assert torch.equal(search.supernet.alphas["reduction"], before)
-    resumed = _search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
+    resumed = small_search(epochs=3, stop_at_skips=0, alpha_learning_rate=1e-9)
     assert resumed.run(folder, QUIET) == genotype and resumed.epoch == 1
 
 
 def test_skips_during_the_warm_up_end_nothing(tmp_path: Path) -> None:
-    search = _search(epochs=1, stop_at_skips=0, warmup_share=0.9)
+    search = small_search(epochs=1, stop_at_skips=0, warmup_share=0.9)
     with torch.no_grad():
         search.supernet.alphas["normal"][:, 1] = 1.0
     search.run(_folder(tmp_path), QUIET)
@@ -139,7 +177,7 @@ def test_skips_during_the_warm_up_end_nothing(tmp_path: Path) -> None:
 
 
 def test_hessian_is_recorded_every_so_many_epochs(tmp_path: Path) -> None:
-    search, folder = _search(epochs=2, hessian_every=2), _folder(tmp_path)
+    search, folder = small_search(epochs=2, hessian_every=2), _folder(tmp_path)
     search.run(folder, QUIET)
     one, two = read_metrics(folder.search_metrics)
     assert "hessian_eigenvalue" not in one
@@ -147,7 +185,7 @@ def test_hessian_is_recorded_every_so_many_epochs(tmp_path: Path) -> None:
 
 
 def test_selection_by_perturbation_is_deterministic_and_capped() -> None:
-    search = _search(selection="perturbation", selection_images=16, most_skips=0)
+    search = small_search(selection="perturbation", selection_images=16, most_skips=0)
     before = {name: value.clone() for name, value in search.supernet.state_dict().items()}
     one, two = search.genotype(), search.genotype()
     assert one == two

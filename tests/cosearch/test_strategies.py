@@ -8,8 +8,8 @@ from torch import nn
 
 from cosearch.choices import Choices, Form, dirichlet_mean
 from cosearch.config import Search
-from cosearch.genotype import CELL_TYPES
-from cosearch.objective import EnergyModel, beta_decay
+from cosearch.energy_lines import LINES
+from cosearch.objective import beta_decay
 from cosearch.passes import at
 from cosearch.strategies import STRATEGIES, Step, strategy
 from cosearch.strategies.drnas import dirichlet_choices, divergence
@@ -17,8 +17,8 @@ from cosearch.strategies.gdas import gumbel_choices
 from cosearch.supernet import MixedOp, Supernet
 from hw.errors import InputError
 
-from .small import SHAPE
-from .smooth import ENERGIES, TINY, batch, objective, optimisers, smooth, tiny
+from .costed import costed
+from .smooth import TINY, batch, objective, optimisers, smooth, tiny
 
 
 def _seeded(seed: int) -> torch.Generator:
@@ -142,14 +142,14 @@ def test_partial_channels_must_divide_channels() -> None:
 
 
 def test_energy_of_partial_channels_is_that_of_all_channels() -> None:
-    whole = EnergyModel.of(tiny(), SHAPE, ENERGIES)
+    whole = costed(tiny())
     partial = tiny(form=Form(partial_channels=4, weighs_edges=True))
     state = torch.get_rng_state()
-    model = EnergyModel.of(partial, SHAPE, ENERGIES)
+    space = costed(partial)
     assert torch.equal(state, torch.get_rng_state())
-    assert model.reference_fj == whole.reference_fj
-    for cell_type in CELL_TYPES:
-        assert torch.equal(model.operation_macs[cell_type], whole.operation_macs[cell_type])
+    assert space.use.layers == whole.use.layers
+    for name in LINES:
+        assert torch.equal(space.line_fj(name), whole.line_fj(name))
 
 
 def test_gammas_are_shares_of_each_node_and_decide_its_edges() -> None:

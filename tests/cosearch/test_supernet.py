@@ -9,22 +9,23 @@ from torch.nn import functional
 
 from cosearch.choices import Form, dirichlet_mean
 from cosearch.genotype import CELL_TYPES, CellGenotype, Gene, Genotype, MultiplierChoice
+from cosearch.layers import layer_macs
 from cosearch.network import Network, float_arithmetic
-from cosearch.objective import EnergyModel, Objective, layer_macs
 from cosearch.operations import OPERATIONS, Arithmetic
 from cosearch.strategies import STRATEGIES, Batch, Step, strategy
 from cosearch.strategies.strategy import Optimisers
 from cosearch.supernet import Supernet
+from cosearch.terms import EnergyMeasure
 from hw.errors import InputError
 from lut import ApproxConv2d, Candidates
 
+from .costed import ENERGIES, costed, objective_of
 from .small import LUTS, SHAPE, SPACE, images, supernet
 
 HUGE = 1e4  # a logit whose softmax is one-hot in fp32
-ENERGIES = [1.0, 0.7, 0.4]
 
 
-def _one_hot(net: Supernet, genotype: Genotype) -> None:
+def one_hot(net: Supernet, genotype: Genotype) -> None:
     """Alphas and betas that are one-hot at the genotype's genes, and `none` on every other edge."""
     names = [lut.name for lut in LUTS]
     for cell_type in CELL_TYPES:
@@ -49,7 +50,7 @@ def _one_hot(net: Supernet, genotype: Genotype) -> None:
             net.preprocess_betas[cell_type].copy_(first)
 
 
-def _arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
+def arithmetic(choice: MultiplierChoice | None) -> Arithmetic:
     lut = LUTS[0] if choice is None else next(t for t in LUTS if t.digest == choice.sha256)
     return Arithmetic(Candidates([lut]), affine=False)
 
@@ -97,10 +98,10 @@ GENOTYPE = Genotype(
 
 def test_one_hot_supernet_equals_the_discrete_network_bit_for_bit() -> None:
     net = supernet()
-    _one_hot(net, GENOTYPE)
+    one_hot(net, GENOTYPE)
     assert net.genotype() == GENOTYPE
     net.train()(images(8))
-    network = Network(SPACE, GENOTYPE, _arithmetic)
+    network = Network(SPACE, GENOTYPE, arithmetic)
     for module in network.modules():  # stem and classifier have gains in both
         assert not isinstance(module, nn.Conv2d)
     network.stem[1] = nn.BatchNorm2d(SPACE.stem_channels)
@@ -171,32 +172,38 @@ def test_multiplications_of_known_layers() -> None:
 
 def test_expected_energy_of_a_one_hot_supernet_is_that_of_its_network() -> None:
     net = supernet()
-    energy = EnergyModel.of(net, SHAPE, ENERGIES)
-    _one_hot(net, GENOTYPE)
-    network = Network(SPACE, GENOTYPE, _arithmetic)
+    space = costed(net)
+    energy = EnergyMeasure.of(space, ["multiplications"])
+    one_hot(net, GENOTYPE)
+    network = Network(SPACE, GENOTYPE, arithmetic)
     costs = {lut.digest: fj for lut, fj in zip(LUTS, ENERGIES, strict=True)}
     macs = layer_macs(network, SHAPE)
     expected = sum(
-        macs[name] * costs[module.candidates.luts[0].digest]
+        macs[name.removesuffix(".convolution")] * costs[module.candidates.luts[0].digest]
         for name, module in network.named_modules()
         if isinstance(module, ApproxConv2d)
     )
     with torch.no_grad():
-        assert torch.isclose(energy.expected_fj(net), torch.tensor(expected), rtol=1e-5)
+        assert torch.isclose(
+            energy.expected_fj(space.use(net.all_choices())), torch.tensor(expected), rtol=1e-5
+        )
 
 
 def test_relative_energy_starts_at_the_mean_of_the_candidates() -> None:
     net = supernet()
-    energy = EnergyModel.of(net, SHAPE, [1.0, 1.0, 1.0])
+    space = costed(net, [1.0, 1.0, 1.0])
+    energy = EnergyMeasure.of(space, ["multiplications"])
     with torch.no_grad():
         for parameter in net.architecture_parameters():
             parameter.zero_()
-        assert torch.isclose(energy.relative(net), torch.tensor(1.0), rtol=1e-5)
+        assert torch.isclose(
+            energy.relative(space.use(net.all_choices())), torch.tensor(1.0), rtol=1e-5
+        )
 
 
 def test_gradients_of_alphas_and_betas_by_finite_differences() -> None:
     net = supernet().eval()
-    objective = Objective(EnergyModel.of(net, SHAPE, ENERGIES), 0.7)
+    objective = objective_of(net, 0.7)
     labels = torch.tensor([1, 5, 3, 7])
 
     def value() -> torch.Tensor:
@@ -228,7 +235,7 @@ def _optimisers(net: Supernet) -> Optimisers:
 
 def test_darts_moves_architecture_on_validation_and_weights_on_train() -> None:
     net = supernet()
-    objective = Objective(EnergyModel.of(net, SHAPE, ENERGIES), 0.5)
+    objective = objective_of(net, 0.5)
     train = Batch(images(), torch.tensor([0, 1, 2, 3]))
     validation = Batch(images(seed=1), torch.tensor([4, 5, 6, 7]))
     before = {name: value.clone() for name, value in net.named_parameters()}
@@ -248,7 +255,7 @@ def test_weights_follow_the_cross_entropy_alone() -> None:
     """With the weights' step repeated by hand on a copy the result is the same."""
     batch = Batch(images(), torch.tensor([0, 1, 2, 3]))
     net, twin = supernet(), supernet()
-    objective = Objective(EnergyModel.of(net, SHAPE, ENERGIES), 100.0)
+    objective = objective_of(net, 100.0)
     strategy("darts").step(Step(net, objective, _optimisers(net), batch, batch, True))
     optimiser = torch.optim.SGD(twin.weight_parameters(), 0.1)
     twin(batch.images)  # the validation pass, which moves running statistics
