@@ -109,15 +109,18 @@ class FactorisedReduce(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        x = self.relu(x)
+        result: Tensor = self.norm(self.halves(self.relu(x), mixture))
+        return result
+
+    def halves(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        """Both convolutions of rectified x, side by side, before the batch norm."""
         layers = (self.first, x), (self.second, x[:, :, 1:, 1:])
         mixtures = [own_mixture(layer, mixture, number) for number, (layer, _) in enumerate(layers)]
         halves = [
             layer(part) if weights is None else layer(part, weights)
             for (layer, part), weights in zip(layers, mixtures, strict=True)
         ]
-        result: Tensor = self.norm(torch.cat(halves, dim=1))
-        return result
+        return torch.cat(halves, dim=1)
 
 
 def relu_conv_bn(in_channels: int, out_channels: int, arithmetic: Arithmetic) -> nn.Module:

@@ -17,6 +17,7 @@ from cosearch.choices import Choices, Form, Relaxation
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.grain import Grain, once
 from cosearch.layers import layer_kind
+from cosearch.merged_cells import Edge, Edges, follow_first, merged_preprocess
 from cosearch.network import classifier, preprocess, stem
 from cosearch.operations import OPERATIONS, Arithmetic
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
@@ -96,7 +97,11 @@ class MixedOp(nn.Module):
 
 
 class Cell(nn.Module):
-    """A cell with all its edges."""
+    """A cell with all its edges.
+
+    In training its operations are merged (cosearch/merged_cells.py) on a CUDA device; everywhere or
+    nowhere where `merged` says so.
+    """
 
     def __init__(
         self,
@@ -108,7 +113,8 @@ class Cell(nn.Module):
         super().__init__()
         self.preprocess = nn.ModuleList(preprocess(place, index, arithmetic) for index in (0, 1))
         self.sources = list(space.edge_sources())
-        self.nodes = space.nodes
+        self.nodes, self.partial_channels = space.nodes, partial_channels
+        self.merged: bool | None = None
         self.edges = nn.ModuleList(
             MixedOp(
                 space.operations,
@@ -121,6 +127,41 @@ class Cell(nn.Module):
         )
 
     def forward(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
+        wanted = before.is_cuda if self.merged is None else self.merged
+        merged = wanted and self.training and choices.sampled is None
+        return (self._merged if merged else self._plain)(before, last, choices)
+
+    def _merged(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
+        edges = Edges(
+            [
+                [
+                    self._merged_edge(edge, choices)
+                    for edge, (_, origin) in enumerate(self.sources)
+                    if origin == source
+                ]
+                for source in range(self.nodes + 1)
+            ],
+            self.partial_channels,
+        )
+        inputs = [
+            merged_preprocess(operation, x, mixture)
+            for operation, x, mixture in zip(
+                self.preprocess, (before, last), choices.preprocess, strict=True
+            )
+        ]
+        nodes = edges.nodes(inputs)
+        follow_first(self, edges)
+        return torch.cat(nodes, dim=1)
+
+    def _merged_edge(self, edge: int, choices: Choices) -> Edge:
+        mixed, (node, _) = self.edges[edge], self.sources[edge]
+        assert isinstance(mixed, MixedOp)
+        rows = {name: row for row, name in enumerate(mixed.names)}
+        alphas = choices.alphas[edge]
+        share = alphas.new_ones(()) if choices.edges is None else choices.edges[edge]
+        return Edge(node, mixed.operations, rows, mixed.stride, alphas, choices.betas[edge], share)
+
+    def _plain(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
         states = [
             self.preprocess[0](before, choices.preprocess[0]),
             self.preprocess[1](last, choices.preprocess[1]),

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backends import Problem, chosen_backend
+from .backends.cuda_depthwise import Depthwise, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
 from .candidates import Tables
 from .geometry import ConvGeometry
@@ -183,15 +184,22 @@ def _straight_through(
     through = None
     if wanted.x:
         shape = x if x.dtype == gradient.dtype else x.to(gradient.dtype)
-        through, _, _ = torch.ops.aten.convolution_backward(
-            gradient, shape, real, *settings, (True, False, False)
-        )
+        if is_depthwise(shape, real, operands.geometry):
+            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
+        else:
+            through, _, _ = torch.ops.aten.convolution_backward(
+                gradient, shape, real, *settings, (True, False, False)
+            )
     quantised, grad_x = through_quantiser(operands, through, gradient.dtype if wanted.w else None)
     grad_w = None
     if wanted.w:
-        _, grad_w, _ = torch.ops.aten.convolution_backward(
-            gradient, quantised, real, *settings, (False, True, False)
-        )
+        assert quantised is not None
+        if is_depthwise(quantised, real, operands.geometry):
+            grad_w = Depthwise(quantised, real, operands.geometry).weight_gradient(gradient)
+        else:
+            _, grad_w, _ = torch.ops.aten.convolution_backward(
+                gradient, quantised, real, *settings, (False, True, False)
+            )
         if operands.w_scale is not None:
             grad_w = grad_w * _unclamped_weights(operands)
         grad_w = grad_w.to(w.dtype)

@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 import torch
 
+from cosearch import norm_mixtures
+from cosearch.depthwise import depthwise
 from lut import LUT, ApproxConv2d, Candidates, emulation
-from lut.backends import cuda_emulation, cuda_factorised, cuda_table
+from lut.backends import cuda_depthwise, cuda_emulation, cuda_factorised, cuda_table
 from lut.backends.cuda_operands import SMALLEST_SCALE
 
 from .tables import random_table, truncated
@@ -35,8 +37,10 @@ pytestmark = [
 ]
 
 
-def _type(name: str, value: Any) -> str:
+def _type(name: str, value: Any) -> Any:
     """As triton writes types in a signature."""
+    if isinstance(value, tuple):
+        return tuple(_type(name, one) for one in value)
     if isinstance(value, torch.Tensor):
         kinds = {"float32": "fp32", "bfloat16": "bf16", "uint8": "u8"}
         kind = str(value.dtype).removeprefix("torch.")
@@ -53,14 +57,18 @@ def compiled(kernel: Any, arguments: tuple[Any, ...], options: dict[str, Any]) -
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    signature, constants, attributes = {}, {}, {}
+    signature: dict[str, Any] = {}
+    constants: dict[tuple[int, ...], Any] = {}
+    attributes: dict[tuple[int, ...], Any] = {}
     for index, (parameter, value) in enumerate(zip(kernel.params, arguments, strict=True)):
         whole = type(value) is int and not parameter.do_not_specialize
         if parameter.is_constexpr or (whole and value == 1):
             signature[parameter.name], constants[(index,)] = "constexpr", value
             continue
         signature[parameter.name] = _type(parameter.name, value)
-        if isinstance(value, torch.Tensor) or (whole and value % 16 == 0):
+        if isinstance(value, tuple):
+            attributes |= {(index, i): [["tt.divisibility", 16]] for i in range(len(value))}
+        elif isinstance(value, torch.Tensor) or (whole and value % 16 == 0):
             attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(kernel, signature, constants, attributes)
     return triton.compile(source, target=GPUTarget("cuda", 90, 32), options=options)
@@ -81,7 +89,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         found[self.__name__] = binary.asm["ptx"]
 
     monkeypatch.setattr(JITFunction, "run", compile_instead)
-    for module in (cuda_emulation, cuda_factorised, cuda_table):
+    for module in (cuda_emulation, cuda_factorised, cuda_table, cuda_depthwise, norm_mixtures):
         monkeypatch.setattr(module, "cuda_refusal", lambda x: None)
     return found
 
@@ -111,6 +119,25 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
+
+
+def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
+    """Depthwise convolutions in real numbers and weighted sums of batch norms, in bfloat16."""
+    x = torch.randn(2, 16, 8, 8).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
+    for kernel in (3, 5):
+        layer = torch.nn.Conv2d(16, 16, kernel, padding=kernel // 2, groups=16, bias=False)
+        depthwise(layer, x, relu=kernel == 3).sum().backward()
+    norms = [torch.nn.BatchNorm2d(16, affine=False) for _ in range(2)]
+    weights = torch.rand(3, requires_grad=True)
+    normed = [(x, norm) for norm in norms]
+    first = norm_mixtures.weighted_sum(weights, normed, [x])
+    one = norm_mixtures.weighted_sum(weights[:2], normed, [], first)
+    (one + norm_mixtures.normalised_relu(x, norms[0])).sum().backward()
+    assert {"depthwise", "depthwise_operand_gradient", "depthwise_weight_gradient"} < set(launches)
+    assert {"batch_statistics", "partial_moments", "partial_products"} < set(launches)
+    assert {"weigh", "term_gradients"} < set(launches)
+    for name in ("depthwise", "depthwise_operand_gradient", "weigh", "term_gradients"):
+        assert "ld.global.v4" in launches[name], name
 
 
 def test_accesses_are_vectors(launches: dict[str, str]) -> None:

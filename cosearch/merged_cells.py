@@ -1,0 +1,196 @@
+"""A cell of the supernet with its operations merged: what reads the same is computed once.
+
+All edges out of a state share its rectified values, its pools and their batch norms; the batch
+norms at the end of operations, their weighting by alphas and the sums of a node are one pass over
+memory (:mod:`cosearch.norm_mixtures`). The results are those of ``Cell.forward`` within the
+rounding of the sums. Only in training, with all operations evaluated.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cosearch.depthwise import depthwise, is_fast
+from cosearch.norm_mixtures import normalised_relu, weighted_sum
+from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
+from lut import ApproxConv2d
+
+__all__ = ["Edge", "Edges", "follow_first", "merged_preprocess"]
+
+POOLS = ("max_pool_3x3", "avg_pool_3x3")
+SKIP = "skip_connect"
+
+
+@dataclass(frozen=True, eq=False)
+class Edge:
+    """An edge's operations by name (`rows`: their rows in alphas and betas), and where it leads.
+
+    `share`: the edge's own weight, a scalar.
+    """
+
+    node: int
+    operations: nn.ModuleDict
+    rows: dict[str, int]
+    stride: int
+    alphas: Tensor
+    betas: Tensor
+    share: Tensor
+
+    def weight(self, name: str) -> Tensor:
+        return (self.share * self.alphas[self.rows[name]]).float()
+
+
+class State:
+    """A cell's state as operations see it; what several of them read of it is computed once.
+
+    Where operations see the first `seen` channels, the others pass by: max-pooled where an edge's
+    stride is 2.
+    """
+
+    def __init__(self, whole: Tensor, seen: int, stride: int) -> None:
+        self.whole, self.seen, self.stride = whole, seen, stride
+
+    @cached_property
+    def x(self) -> Tensor:
+        if self.seen == self.whole.shape[1]:
+            return self.whole
+        return self.whole[:, : self.seen].contiguous(memory_format=torch.channels_last)
+
+    @cached_property
+    def rectified(self) -> Tensor:
+        return functional.relu(self.x)
+
+    @cached_property
+    def beside(self) -> Tensor:
+        rest = self.whole[:, self.seen :].contiguous(memory_format=torch.channels_last)
+        return rest if self.stride == 1 else functional.max_pool2d(rest, 2, ceil_mode=True)
+
+
+@dataclass(frozen=True, eq=False)
+class Edges:
+    """The edges out of each state, and which channels they see: one in `partial`."""
+
+    leaving: Sequence[Sequence[Edge]]
+    partial: int = 1
+
+    def nodes(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The nodes of a cell, from its two inputs."""
+        found: dict[int, Tensor] = {}
+        states: list[State] = []
+        for source, leaving in enumerate(self.leaving):
+            number = source - len(inputs)
+            whole = inputs[source] if number < 0 else self._whole(number, found, states)
+            state = State(whole, whole.shape[1] // self.partial, leaving[0].stride)
+            states.append(state)
+            pools = _pools(state, leaving[0])
+            for edge in leaving:
+                found[edge.node] = _added(state, edge, found.get(edge.node), pools)
+        last = len(self.leaving) - len(inputs)
+        known = [state.whole for state in states[len(inputs) :]]
+        return [*known, self._whole(last, found, states)]
+
+    def _whole(self, node: int, found: dict[int, Tensor], states: Sequence[State]) -> Tensor:
+        """All channels of a node: those that operations saw, and those that passed by."""
+        if self.partial == 1:
+            return found[node]
+        entering = [
+            (state.beside, edge.share)
+            for state, leaving in zip(states, self.leaving, strict=False)
+            for edge in leaving
+            if edge.node == node
+        ]
+        shares = torch.stack([share for _, share in entering]).float()
+        beside = weighted_sum(shares, [], [rest for rest, _ in entering])
+        return functional.channel_shuffle(torch.cat([found[node], beside], 1), self.partial)
+
+
+def _pools(state: State, edge: Edge) -> dict[str, Tensor]:
+    """Batch-normalised pools of a state, by operation; their batch norms are the edge's."""
+    found = {}
+    for name in (name for name in POOLS if name in edge.operations):
+        pool, norm = _layers(edge.operations[name])
+        assert isinstance(norm, nn.BatchNorm2d)
+        found[name] = weighted_sum(_one(state.x), [(pool(state.x), norm)])
+    return found
+
+
+def _added(state: State, edge: Edge, base: Tensor | None, pools: dict[str, Tensor]) -> Tensor:
+    """What an edge's operations make of its state, added to what its node has."""
+    plain = dict(pools)
+    if SKIP in edge.operations and edge.stride == 1:
+        plain[SKIP] = state.x
+    names = [name for name in edge.operations if name not in plain]
+    normed = [
+        unnormalised(edge.operations[name], state, edge.betas[edge.rows[name]]) for name in names
+    ]
+    weights = torch.stack([edge.weight(name) for name in [*names, *plain]])
+    return weighted_sum(weights, normed, list(plain.values()), base)
+
+
+def unnormalised(
+    operation: nn.Module, state: State, mixture: Tensor | None
+) -> tuple[Tensor, nn.BatchNorm2d]:
+    """An operation's result before its last batch norm, and that norm."""
+    if isinstance(operation, FactorisedReduce):
+        return operation.halves(state.rectified, mixture), operation.norm
+    *layers, norm = _layers(operation)
+    assert isinstance(norm, nn.BatchNorm2d)
+    x, number, at = state.x, 0, 0
+    while at < len(layers):
+        layer, following = layers[at], layers[at + 1] if at + 1 < len(layers) else None
+        if isinstance(layer, nn.ReLU) and following is not None and is_fast(following, x):
+            assert isinstance(following, nn.Conv2d)
+            x, at = depthwise(following, x, relu=True), at + 2
+            continue
+        if isinstance(layer, nn.BatchNorm2d) and isinstance(following, nn.ReLU):
+            x, at = normalised_relu(x, layer), at + 2
+            continue
+        if isinstance(layer, nn.ReLU) and x is state.x:
+            x = state.rectified
+        elif isinstance(layer, ApproxConv2d):
+            x, number = layer(x, own_mixture(layer, mixture, number)), number + 1
+        elif is_fast(layer, x):
+            assert isinstance(layer, nn.Conv2d)
+            x = depthwise(layer, x)
+        else:
+            x = layer(x)
+        at += 1
+    return x, norm
+
+
+def merged_preprocess(operation: nn.Module, x: Tensor, mixture: Tensor | None) -> Tensor:
+    """An operation of the preprocessing, its batch norm by the same kernels."""
+    normed = unnormalised(operation, State(x, x.shape[1], 1), mixture)
+    return weighted_sum(_one(x), [normed])
+
+
+def _one(x: Tensor) -> Tensor:
+    return torch.ones(1, dtype=torch.float32, device=x.device)
+
+
+@torch.no_grad()
+def follow_first(cell: nn.Module, edges: Edges) -> None:
+    """Count a batch in each batch norm of a cell; pools of all edges out of a state have seen what
+    the first edge's has.
+    """
+    norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
+    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
+    targets, sources = [], []
+    for first, *others in edges.leaving:
+        for name in (name for name in POOLS if name in first.operations):
+            leader = _layers(first.operations[name])[-1]
+            for edge in others:
+                follower = _layers(edge.operations[name])[-1]
+                targets += [follower.running_mean, follower.running_var]
+                sources += [leader.running_mean, leader.running_var]
+    if targets:
+        torch._foreach_copy_(targets, sources)
+
+
+def _layers(operation: nn.Module) -> list[nn.Module]:
+    assert isinstance(operation, ConvolutionSequence)
+    return list(operation.layers)
