@@ -14,6 +14,7 @@ from torch.nn import functional
 from .backends import Problem, chosen_backend
 from .backends.cuda_depthwise import Depthwise, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
+from .backends.cuda_mixture import has_plane_sums, plane_sums
 from .candidates import Tables
 from .geometry import ConvGeometry
 from .planes import exact_convolutions, factor_planes, padded_images, weight_planes
@@ -298,37 +299,50 @@ def _level_gradients(
 def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
     """d loss / d mixture_m = <gradient of the mixed kernel, v_m(w)>, shape (M,).
 
-    The activations' planes are laid out for a few images at a time.
+    The activations' planes are never in memory, or those of a few images at a time.
     """
-    tables, geometry = operands.tables, operands.geometry
-    dtype = gradient.dtype
+    tables = operands.tables
     scales = operands.w_scales()
     levels = levels_of(operands.w, scales, *operands.w_range)
-    scaled = gradient * (operands.x_scale * scales.view(1, -1, 1, 1)).to(dtype)
+    factor = operands.x_scale * scales.view(1, -1, 1, 1)
     if tables.basis is None or not tables.exact_channels(levels[0, 0].numel()):
-        return _mixture_gradient_by_table(scaled.float(), levels, operands)
-    u, v = tables.u(gradient.device), tables.v(gradient.device)
+        return _mixture_gradient_by_table((gradient * factor).float(), levels, operands)
+    v = tables.v(gradient.device)
+    columns = levels.to(torch.int64) & (v.shape[1] - 1)
+    if has_plane_sums(operands):
+        sums = plane_sums(gradient, operands) * factor.view(-1, 1, 1, 1, 1)
+    else:
+        scaled = gradient * factor.to(gradient.dtype)
+        sums = _plane_sums(scaled, weight_planes(columns, v[0]).shape, operands)
+        outputs, channels, height, width = columns.shape
+        sums = sums.view(outputs, channels, -1, height, width)
+    rows = sums.permute(0, 1, 3, 4, 2).reshape(-1, v.shape[2])
+    parts = zip(rows.split(WEIGHTS), columns.flatten().split(WEIGHTS), strict=True)
+    return torch.stack([torch.einsum("nr,mnr->m", row, v[:, at]) for row, at in parts]).sum(0)
+
+
+def _plane_sums(scaled: Tensor, shape: torch.Size, operands: Operands) -> Tensor:
+    """The gradient of mixed kernels of this shape, float32."""
+    tables, dtype = operands.tables, scaled.dtype
+    u = tables.u(scaled.device)
     patterns = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
     rows = patterns.to(torch.int32)
-    columns = levels.to(torch.int64) & (v.shape[1] - 1)
-    shape = scaled.new_empty(weight_planes(columns, v[0]).shape)
-    settings = _backward_settings(geometry.without_padding())
+    kernels = scaled.new_empty(shape)
+    settings = _backward_settings(operands.geometry.without_padding())
     few = max(1, PLANE_VALUES // (rows[0].numel() * u.shape[1]))
-    kernel_gradient = torch.zeros(shape.shape, dtype=torch.float32, device=shape.device)
+    total = torch.zeros(shape, dtype=torch.float32, device=scaled.device)
     for part, signal in zip(rows.split(few), scaled.split(few), strict=True):
         planes = factor_planes(part, u.to(dtype))
         _, one, _ = torch.ops.aten.convolution_backward(
-            signal, planes, shape, *settings, (False, True, False)
+            signal, planes, kernels, *settings, (False, True, False)
         )
-        kernel_gradient += one
-    outputs, channels, height, width = columns.shape
-    by_plane = kernel_gradient.view(outputs, channels, -1, height, width).permute(0, 1, 3, 4, 2)
-    per_pattern = v.new_zeros(v.shape[1], v.shape[2])
-    per_pattern.index_add_(0, columns.flatten(), by_plane.reshape(-1, v.shape[2]))
-    return torch.einsum("br,mbr->m", per_pattern, v)
+        total += one
+    return total
 
 
+# Values of planes, and weights, that are in memory at a time.
 PLANE_VALUES = 1 << 26
+WEIGHTS = 1 << 15
 
 
 def _mixture_gradient_by_table(scaled: Tensor, levels: Tensor, operands: Operands) -> Tensor:

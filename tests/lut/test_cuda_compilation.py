@@ -13,7 +13,13 @@ import torch
 from cosearch import norm_mixtures
 from cosearch.depthwise import depthwise
 from lut import LUT, ApproxConv2d, Candidates, emulation
-from lut.backends import cuda_depthwise, cuda_emulation, cuda_factorised, cuda_table
+from lut.backends import (
+    cuda_depthwise,
+    cuda_emulation,
+    cuda_factorised,
+    cuda_mixture,
+    cuda_table,
+)
 from lut.backends.cuda_operands import SMALLEST_SCALE
 
 from .tables import random_table, truncated
@@ -29,6 +35,11 @@ SHAPES = {
     "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
     "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
 }
+
+# Modules that ask whether the kernels run on a tensor.
+REFUSING = (
+    cuda_depthwise, cuda_emulation, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
+)  # fmt: skip
 
 pytestmark = [
     pytest.mark.skipif(INTERPRETED, reason="this is the interpreter"),
@@ -89,7 +100,7 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
         found[self.__name__] = binary.asm["ptx"]
 
     monkeypatch.setattr(JITFunction, "run", compile_instead)
-    for module in (cuda_emulation, cuda_factorised, cuda_table, cuda_depthwise, norm_mixtures):
+    for module in REFUSING:
         monkeypatch.setattr(module, "cuda_refusal", lambda x: None)
     return found
 
@@ -101,7 +112,7 @@ def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]
     layer = ApproxConv2d(channels, outputs, kernel, candidates, **settings).eval()  # type: ignore[arg-type]
     layer = layer.to(memory_format=torch.channels_last)
     x = torch.randn(2, channels, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
-    mixture = None if len(luts) == 1 else torch.ones(len(luts)) / len(luts)
+    mixture = None if len(luts) == 1 else torch.ones(len(luts)).requires_grad_()
     with torch.autocast("cpu", torch.bfloat16):
         result = layer(x.bfloat16(), mixture)
     result.sum().backward()
@@ -119,6 +130,8 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
+    summed = len(luts) > 1 and shape in ("pointwise", "depthwise")
+    assert any(name.endswith("_plane_sums") for name in names) == summed
 
 
 def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
