@@ -310,7 +310,8 @@ def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
     v = tables.v(gradient.device)
     columns = levels.to(torch.int64) & (v.shape[1] - 1)
     if has_plane_sums(operands):
-        sums = plane_sums(gradient, operands) * factor.view(-1, 1, 1, 1, 1)
+        sums, v = plane_sums(gradient, operands)
+        sums = sums * factor.view(-1, 1, 1, 1, 1)
     else:
         scaled = gradient * factor.to(gradient.dtype)
         sums = _plane_sums(scaled, weight_planes(columns, v[0]).shape, operands)

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ..candidates import Tables
     from ..emulation import Operands
 
-__all__ = ["fused_convolution", "is_fused", "observed_scale", "through_quantiser"]
+__all__ = ["fused_convolution", "is_fused", "mixed_planes", "observed_scale", "through_quantiser"]
 
 DENSE_PLANES = 48
 DEPTHWISE_PLANES = 4
@@ -144,7 +144,7 @@ def _by_columns(
 def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
     tables, mixture = operands.tables, operands.mixture
     assert tables.basis is not None and mixture is not None
-    planes, v = _mixed_planes(tables, result.device)
+    planes, v = mixed_planes(tables, result.device)
     mixed = torch.tensordot(mixture.float(), v, 1)
     return _by_planes(operands, images, weights, BothSides(planes, mixed, mixed), result)
 
@@ -159,7 +159,7 @@ def _mixed_depthwise(
 
 
 @lru_cache(maxsize=256)
-def _mixed_planes(tables: "Tables", device: torch.device) -> tuple[PackedPlanes, Tensor]:
+def mixed_planes(tables: "Tables", device: torch.device) -> tuple[PackedPlanes, Tensor]:
     """The basis in planes of 8 bits; and v of each plane, float32 (M, planes, columns)."""
     assert tables.basis is not None
     u, v = tables.basis.u, tables.basis.v

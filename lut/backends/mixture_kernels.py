@@ -21,11 +21,19 @@ INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "
 
 
 @triton.jit
-def _plane(
-    u: tl.tensor, plane: tl.tensor, pattern: tl.tensor, planes: tl.tensor, ROWS: tl.constexpr
-) -> tl.tensor:
-    """u[plane] of patterns, float32; zero beyond the last plane."""
-    return tl.load(u + plane * ROWS + pattern, mask=plane < planes, other=0.0)
+def _byte(word: tl.tensor, place: tl.constexpr) -> tl.tensor:
+    """The signed byte of a word, the lowest being 0, as float32."""
+    return ((word << (24 - 8 * place)) >> 24).to(tl.float32)
+
+
+@triton.jit
+def _product(factor: tl.tensor, signal: tl.tensor) -> tl.tensor:
+    """factor' · signal, summed in float32; factors are bytes, exact in bfloat16."""
+    if INTERPRETED:  # which has no products of bfloat16
+        product = tl.dot(tl.trans(factor), signal.to(tl.float32))
+    else:
+        product = tl.dot(tl.trans(factor.to(tl.bfloat16)), signal.to(tl.bfloat16))
+    return product
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -55,11 +63,12 @@ def depthwise_plane_sums(
     CHANNELS: tl.constexpr,
 ) -> None:
     """parts[program, tap, plane, c]: a channel each. gradient (positions, C), x (N, H, W, C),
-    contiguous; u float32 (planes, ROWS). Eight planes a program.
+    contiguous; u int32 (words, ROWS), four signed bytes each. Two words a program.
     """
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     known, point = c < channels, tl.load(zero)
-    tap, first = tl.program_id(2) % (KERNEL * KERNEL), tl.program_id(2) // (KERNEL * KERNEL) * 8
+    tap, pair = tl.program_id(2) % (KERNEL * KERNEL), tl.program_id(2) // (KERNEL * KERNEL)
+    first = pair * 8
     bottom, top, step = (low - point) * 1.0, (high - point) * 1.0, tl.load(scale)
     s0 = tl.zeros((POSITIONS, CHANNELS), tl.float32)
     s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
@@ -76,14 +85,17 @@ def depthwise_plane_sums(
         value = tl.load(x + source, mask=inside[:, None] & known[None, :], other=0.0)
         level = _levels(value.to(tl.float32), step, bottom, top).to(tl.int32) + point
         pattern = tl.where(inside[:, None], level, point) & (ROWS - 1)
-        s0 += signal * _plane(u, first, pattern, planes, ROWS)
-        s1 += signal * _plane(u, first + 1, pattern, planes, ROWS)
-        s2 += signal * _plane(u, first + 2, pattern, planes, ROWS)
-        s3 += signal * _plane(u, first + 3, pattern, planes, ROWS)
-        s4 += signal * _plane(u, first + 4, pattern, planes, ROWS)
-        s5 += signal * _plane(u, first + 5, pattern, planes, ROWS)
-        s6 += signal * _plane(u, first + 6, pattern, planes, ROWS)
-        s7 += signal * _plane(u, first + 7, pattern, planes, ROWS)
+        word = tl.load(u + 2 * pair * ROWS + pattern)
+        s0 += signal * _byte(word, 0)
+        s1 += signal * _byte(word, 1)
+        s2 += signal * _byte(word, 2)
+        s3 += signal * _byte(word, 3)
+        if first + 4 < planes:
+            word = tl.load(u + (2 * pair + 1) * ROWS + pattern)
+            s4 += signal * _byte(word, 0)
+            s5 += signal * _byte(word, 1)
+            s6 += signal * _byte(word, 2)
+            s7 += signal * _byte(word, 3)
     row = parts + ((tl.program_id(0) * (KERNEL * KERNEL) + tap) * planes + first) * channels + c
     tl.store(row, tl.sum(s0, 0), mask=known & (first < planes))
     tl.store(row + channels, tl.sum(s1, 0), mask=known & (first + 1 < planes))
@@ -120,15 +132,18 @@ def pointwise_plane_sums(
     CHANNELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ) -> None:
-    """parts[program, plane, c, o]: 1×1, no padding; one plane and CHANNELS channels a program.
+    """parts[program, plane, c, o]: 1×1, no padding; a word of planes and CHANNELS channels a
+    program.
 
-    gradient (positions, O), x (N, H, W, C), contiguous; u float32 (planes, ROWS).
+    gradient (positions, O), x (N, H, W, C), contiguous; u int32 (words, ROWS), four signed bytes
+    each.
     """
-    plane, block = tl.program_id(1), tl.program_id(2)
+    first, block = tl.program_id(1), tl.program_id(2)
     c, o = block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, OUTPUTS)
     point, step = tl.load(zero), tl.load(scale)
     bottom, top = (low - point) * 1.0, (high - point) * 1.0
-    sums = tl.zeros((CHANNELS, OUTPUTS), tl.float32)
+    s0 = tl.zeros((CHANNELS, OUTPUTS), tl.float32)
+    s1, s2, s3 = s0, s0, s0
     for turn in range(turns):
         p = (tl.program_id(0) * turns + turn) * POSITIONS + tl.arange(0, POSITIONS)
         within = p < positions
@@ -139,11 +154,15 @@ def pointwise_plane_sums(
         inside = within[:, None] & (c < channels)[None, :]
         value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
         pattern = (_levels(value, step, bottom, top).to(tl.int32) + point) & (ROWS - 1)
-        factor = _plane(u, plane, pattern, planes, ROWS)
-        if INTERPRETED:  # which has no products of bfloat16
-            sums += tl.dot(tl.trans(factor), signal.to(tl.float32))
-        else:
-            sums += tl.dot(tl.trans(factor.to(tl.bfloat16)), signal.to(tl.bfloat16))
-    row = (tl.program_id(0) * planes + plane) * channels
-    at = (row + c)[:, None] * outputs + o[None, :]
-    tl.store(parts + at, sums, mask=(c < channels)[:, None] & (o < outputs)[None, :])
+        word = tl.load(u + first * ROWS + pattern)
+        s0 += _product(_byte(word, 0), signal)
+        s1 += _product(_byte(word, 1), signal)
+        s2 += _product(_byte(word, 2), signal)
+        s3 += _product(_byte(word, 3), signal)
+    row, kept = (tl.program_id(0) * planes + 4 * first) * channels, (c < channels)[:, None]
+    at = parts + (row + c)[:, None] * outputs + o[None, :]
+    kept = kept & (o < outputs)[None, :]
+    tl.store(at, s0, mask=kept)
+    tl.store(at + channels * outputs, s1, mask=kept & (4 * first + 1 < planes))
+    tl.store(at + 2 * channels * outputs, s2, mask=kept & (4 * first + 2 < planes))
+    tl.store(at + 3 * channels * outputs, s3, mask=kept & (4 * first + 3 < planes))
