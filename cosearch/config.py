@@ -225,6 +225,13 @@ class Search(Section):
         "epochs between two records of the largest eigenvalue of the Hessian in alphas; 0: none",
         minimum=0,
     )
+    selection_budget: float = _setting(
+        0.0,
+        "largest energy of the chosen network relative to the same with the exact multiplier; "
+        "0: none",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -237,6 +244,11 @@ class Search(Section):
             raise InputError(
                 f"search.temperature_end must be at most search.temperature ({self.temperature}), "
                 f"not {self.temperature_end}"
+            )
+        if self.selection_budget and self.selection != "argmax":
+            raise InputError(
+                f"search.selection must be 'argmax' with search.selection_budget, not "
+                f"{self.selection!r}"
             )
 
 

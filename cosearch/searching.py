@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.checkpoint import save_checkpoint
 from cosearch.eigenvalue import largest_hessian_eigenvalue
 from cosearch.genotype import Genotype
@@ -52,6 +53,11 @@ class Search:
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)
         self.objective = Objective(energy, self.settings.energy_weight, self._budget())
+        self.options = Options.of(task.space, energy, energies)
+        if self.settings.selection_budget:
+            check_selection_budget(
+                self.options, self.settings.selection_budget, self.settings.most_skips
+            )
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
@@ -135,6 +141,9 @@ class Search:
         net, settings = self.supernet, self.settings
         if self.within is not None:
             net.load_state_dict(self.within, strict=False)
+        if settings.selection_budget:
+            budget, most_skips = settings.selection_budget, settings.most_skips
+            return budgeted_genotype(net, self.options, budget, most_skips)
         if settings.selection == "argmax":
             return net.genotype(settings.most_skips)
         images = self._first_validation_images(settings.selection_images)
