@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from cosearch.assignment import Assignment
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
@@ -30,6 +31,7 @@ class Task:
     data: DataSet
     space: SearchSpace
     library: MultiplierLibrary
+    assignment: Assignment | None = None  # where the run is a refined one
 
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
@@ -43,7 +45,7 @@ class Task:
             image_channels=data.channels,
             classes=data.classes,
         )
-        return cls(config, data, space, MultiplierLibrary.load(run.luts))
+        return cls(config, data, space, MultiplierLibrary.load(run.luts), _assignment(run))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -59,6 +61,11 @@ class Task:
 def read_genotype(run: RunFolder) -> Genotype:
     """The genotype of a run whose search is finished."""
     return Genotype.from_json(read_json(run.genotype), str(run.genotype))
+
+
+def _assignment(run: RunFolder) -> Assignment | None:
+    path = run.assignment
+    return Assignment.from_json(read_json(path), str(path)) if path.exists() else None
 
 
 def batches(
