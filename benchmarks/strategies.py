@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 
+from cosearch.assignment import inner_layers
 from cosearch.config import EXACT_MULTIPLIER, STRATEGIES, Config, load_config
 from cosearch.genotype import Genotype
 from cosearch.objective import layer_macs
@@ -34,7 +35,7 @@ from cosearch.task import Task
 from cosearch.training import Training
 from export import integerise
 from hw.files import read_json, write_json, write_text
-from lut import ApproxConv2d, Candidates
+from lut import Candidates
 
 SEARCH_EPOCHS, TRAIN_EPOCHS = 5, 6
 SEEDS = (0, 1, 2)
@@ -136,12 +137,13 @@ def random_network(task: Task) -> tuple[Genotype, list[float]]:
 def relative_energy(network: torch.nn.Module, task: Task) -> float:
     """Energy of all multiplications relative to the exact multiplier's."""
     macs = layer_macs(network, task.input_shape)
-    used = exact = 0.0
-    for name, module in network.named_modules():
-        if isinstance(module, ApproxConv2d):
-            used += macs[name] * task.library[module.candidates.luts[0].name].cost.energy_fj
-            exact += macs[name] * task.library[EXACT_MULTIPLIER].cost.energy_fj
-    return used / exact
+    energies = {entry.name: entry.cost.energy_fj for entry in task.library}
+    inner, exact = inner_layers(network), energies[EXACT_MULTIPLIER]
+    used = sum(
+        count * (energies[inner[path].candidates.luts[0].name] if path in inner else exact)
+        for path, count in macs.items()
+    )
+    return used / (exact * sum(macs.values()))
 
 
 def table(rows: Sequence[Row]) -> str:

@@ -7,7 +7,9 @@ largest by an integer program. So where the budget does not bind, operations and
 the largest alphas, and multipliers those of the largest betas.
 """
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -19,7 +21,7 @@ from torch import Tensor
 from cosearch.binary_program import Choice, Constraint, best_choice, exactly
 from cosearch.choices import Choices
 from cosearch.genotype import CELL_TYPES, Genotype
-from cosearch.objective import EnergyModel
+from cosearch.objective import layer_macs
 from cosearch.selection import ANY_NUMBER, SKIP, Scores, argmax_scores, selected
 from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
@@ -60,12 +62,22 @@ class Options:
     energies_fj: NDArray[np.float64]
 
     @classmethod
-    def of(cls, space: SearchSpace, energy: EnergyModel, energies_fj: Sequence[float]) -> "Options":
+    def of(
+        cls, supernet: Supernet, input_shape: tuple[int, int, int], energies_fj: Sequence[float]
+    ) -> "Options":
+        space, count = supernet.space, len(energies_fj)
+        macs = layer_macs(_with_all_channels(supernet), input_shape)
         options: list[Option] = []
         for cell_type in CELL_TYPES:
-            options += _preprocess_options(cell_type, energy, len(energies_fj))
-            options += _edge_options(cell_type, space, energy, len(energies_fj))
-        return cls(space, tuple(options), energy.fixed_macs, np.asarray(energies_fj, np.float64))
+            inside = _by_place(macs, space, cell_type)
+            for place in (0, 1):
+                among = inside["preprocess", str(place)]
+                options += _options(cell_type, place, PREPROCESS, count, among)
+            for edge, operation in itertools.product(range(space.edges), _operations(space)):
+                among = inside["edges", str(edge), space.operations[operation]]
+                options += _options(cell_type, edge, operation, count, among)
+        fixed = sum(number for path, number in macs.items() if not path.startswith("cells."))
+        return cls(space, tuple(options), fixed, np.asarray(energies_fj, np.float64))
 
     def relative_energy(self, choice: Choice) -> float:
         """Of the chosen options and of stem and classifier, which are exact."""
@@ -184,27 +196,38 @@ def _out_of_reach(options: Options, budget: float, most_skips: int) -> InputErro
     )
 
 
-def _preprocess_options(cell_type: str, energy: EnergyModel, multipliers: int) -> list[Option]:
-    macs = energy.preprocess_macs[cell_type].tolist()
-    return [
-        Option(cell_type, place, PREPROCESS, multiplier, int(macs[place]))
-        for place in (0, 1)
-        for multiplier in range(multipliers)
-    ]
+def _with_all_channels(supernet: Supernet) -> Supernet:
+    """Another of its space, whatever the strategy's form."""
+    with torch.random.fork_rng(devices=[]):
+        return Supernet(supernet.space, supernet.candidates, supernet.exact)
 
 
-def _edge_options(
-    cell_type: str, space: SearchSpace, energy: EnergyModel, multipliers: int
+def _operations(space: SearchSpace) -> list[int]:
+    """Those that an edge may have in the end."""
+    return [index for index, name in enumerate(space.operations) if name != "none"]
+
+
+def _by_place(
+    macs: Mapping[str, int], space: SearchSpace, cell_type: str
+) -> Counter[tuple[str, ...]]:
+    """Multiplications in all cells of the type, by ("preprocess", place) and ("edges", edge,
+    operation).
+    """
+    found: Counter[tuple[str, ...]] = Counter()
+    for path, number in macs.items():
+        parts = path.split(".")
+        if parts[0] == "cells" and space.places[int(parts[1])].cell_type == cell_type:
+            kind, place = parts[2], parts[3]
+            found[(kind, place) if kind == "preprocess" else (kind, place, parts[5])] += number
+    return found
+
+
+def _options(
+    cell_type: str, place: int, operation: int, multipliers: int, macs: int
 ) -> list[Option]:
-    """An operation that multiplies nothing has one option, with the first multiplier."""
-    macs = energy.operation_macs[cell_type].tolist()
-    return [
-        Option(cell_type, edge, operation, multiplier, int(macs[edge][operation]))
-        for edge in range(space.edges)
-        for operation, name in enumerate(space.operations)
-        if name != "none"
-        for multiplier in range(multipliers if macs[edge][operation] else 1)
-    ]
+    """One a multiplier; what multiplies nothing has one option, with the first."""
+    count = multipliers if macs else 1
+    return [Option(cell_type, place, operation, index, macs) for index in range(count)]
 
 
 def _scores(options: Options, choices: Mapping[str, Choices]) -> NDArray[np.float64]:

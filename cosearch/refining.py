@@ -11,6 +11,7 @@ import hashlib
 import json
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 from cosearch.assignment import inner_layers
 from cosearch.checkpoint import load_checkpoint
@@ -34,7 +36,7 @@ from cosearch.task import Task, read_genotype
 from cosearch.training import Training, trained_network
 from hw.errors import InputError
 from hw.files import write_json, write_text
-from lut import Candidates
+from lut import ApproxConv2d, ApproxLinear, Candidates
 
 __all__ = ["RefinementSettings", "problem_of", "refine"]
 
@@ -122,6 +124,7 @@ def problem_of(
         found=np.array([digests.index(la.candidates.luts[0].digest) for la in layers.values()]),
         macs=np.array([macs[path] for path in layers]),
         fixed_macs=sum(count for path, count in macs.items() if path not in layers),
+        fixed_fj=_fixed_fj(network, macs, task),
         energies_fj=np.array([task.library[name].cost.energy_fj for name in names]),
         images=_first(task, "validation", settings.images),
         statistics=() if settings.keep_norms else _first(task, "train", settings.images),
@@ -129,6 +132,17 @@ def problem_of(
         budget=settings.energy_budget,
         key=_digest(what),
     )
+
+
+def _fixed_fj(network: nn.Module, macs: Mapping[str, int], task: Task) -> float:
+    """Energy of one inference outside the cells, in fJ."""
+    total = 0.0
+    for path, count in macs.items():
+        module = network.get_submodule(path)
+        layer = module.convolution if isinstance(module, ApproxLinear) else module
+        if isinstance(layer, ApproxConv2d) and not path.startswith("cells."):
+            total += count * task.library[layer.candidates.luts[0].name].cost.energy_fj
+    return total
 
 
 def chosen_multipliers(problem: Problem, method: str, folder: Path, progress: Progress) -> Chosen:

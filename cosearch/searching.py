@@ -53,11 +53,7 @@ class Search:
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)
         self.objective = Objective(energy, self.settings.energy_weight, self._budget())
-        self.options = Options.of(task.space, energy, energies)
-        if self.settings.selection_budget:
-            check_selection_budget(
-                self.options, self.settings.selection_budget, self.settings.most_skips
-            )
+        self.options = self._budgeted_options()
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
@@ -70,6 +66,17 @@ class Search:
         if not settings.energy_budget:
             return None
         return Budget(settings.energy_budget, settings.budget_rate, settings.energy_weight)
+
+    def _budgeted_options(self) -> Options | None:
+        """What the selection chooses from under a budget; InputError where that is out of reach."""
+        settings, library = self.settings, self.task.library
+        if not settings.selection_budget:
+            return None
+        luts = self.supernet.candidates.luts
+        energies = [library[lut.name].cost.energy_fj for lut in luts]
+        options = Options.of(self.supernet, self.task.input_shape, energies)
+        check_selection_budget(options, settings.selection_budget, settings.most_skips)
+        return options
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -141,7 +148,7 @@ class Search:
         net, settings = self.supernet, self.settings
         if self.within is not None:
             net.load_state_dict(self.within, strict=False)
-        if settings.selection_budget:
+        if self.options is not None:
             budget, most_skips = settings.selection_budget, settings.most_skips
             return budgeted_genotype(net, self.options, budget, most_skips)
         if settings.selection == "argmax":

@@ -96,9 +96,7 @@ def _loss(problem: Problem, batch: Batch) -> Tensor:
 
 def _relative_energy(problem: Problem, device: torch.device) -> Callable[[Tensor], Tensor]:
     """Expected relative energy of shares (L, M), a scalar."""
-    exact = float(problem.energies_fj[0])
-    total = exact * (problem.fixed_macs + int(problem.macs.sum()))
-    costs = problem.macs[:, None] * problem.energies_fj / total
+    costs = problem.macs[:, None] * problem.energies_fj / problem.exact_fj
     each = torch.from_numpy(costs).to(device, torch.float32)
-    fixed = problem.fixed_macs * exact / total
+    fixed = problem.fixed_fj / problem.exact_fj
     return lambda shares: (shares * each).sum() + fixed

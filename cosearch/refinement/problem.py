@@ -36,8 +36,9 @@ class Measured:
 class Problem:
     """`network` in eval mode with its trained weights and, `found` (L,), its multipliers.
 
-    macs (L,) and fixed_macs (stem and classifier, exact): multiplications of one inference;
-    energies_fj (M,) of one multiplication, the exact multiplier's first. Losses are those on
+    macs (L,) and fixed_macs (stem and classifier, whose multipliers stay): multiplications of one
+    inference; fixed_fj: energy of the latter; energies_fj (M,) of one multiplication, the exact
+    multiplier's first. Losses are those on
     `images`, after batch norms have been re-estimated on `statistics` where there are any.
     `budget`: largest relative energy; `key`: says what measurements depend on.
     """
@@ -48,6 +49,7 @@ class Problem:
     found: Indices
     macs: Indices
     fixed_macs: int
+    fixed_fj: float
     energies_fj: NDArray[np.float64]
     images: Sequence[Batch]
     statistics: Sequence[Batch]
@@ -57,9 +59,13 @@ class Problem:
 
     def relative_energy(self, chosen: Indices) -> float:
         """Energy of all multiplications relative to that with the exact multiplier everywhere."""
-        exact = float(self.energies_fj[0])
-        used = self.fixed_macs * exact + float((self.macs * self.energies_fj[chosen]).sum())
-        return used / (exact * (self.fixed_macs + int(self.macs.sum())))
+        inside = float((self.macs * self.energies_fj[chosen]).sum())
+        return (self.fixed_fj + inside) / self.exact_fj
+
+    @property
+    def exact_fj(self) -> float:
+        """Energy of one inference with the exact multiplier everywhere."""
+        return float(self.energies_fj[0]) * (self.fixed_macs + int(self.macs.sum()))
 
     @property
     def least_energy(self) -> float:
@@ -74,16 +80,16 @@ class Problem:
         """
         layers, multipliers = scores.shape
         costs = self.macs[:, None] * self.energies_fj
-        exact = float(self.energies_fj[0])
-        total = exact * (self.fixed_macs + int(self.macs.sum()))
-        limit = self.budget - self.fixed_macs * exact / total
+        limit = self.budget - self.fixed_fj / self.exact_fj
         groups = np.repeat(np.arange(layers), multipliers).tolist()
 
         def kept(choice: NDArray[np.bool_]) -> bool:
             return self.relative_energy(_indices(choice, multipliers)) <= self.budget
 
         choice = best_choice(
-            scores.ravel(), [*one_of_each(groups), Constraint(costs.ravel() / total, limit)], kept
+            scores.ravel(),
+            [*one_of_each(groups), Constraint(costs.ravel() / self.exact_fj, limit)],
+            kept,
         )
         if choice is None:
             raise self.out_of_reach

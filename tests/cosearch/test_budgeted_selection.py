@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cosearch.assignment import inner_layers
 from cosearch.binary_program import Constraint, best_choice, one_of_each
 from cosearch.budgeted_selection import (
     PREPROCESS,
@@ -19,13 +20,13 @@ from cosearch.budgeted_selection import (
 from cosearch.config import Config, Search
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.network import Network
-from cosearch.objective import EnergyModel, layer_macs
+from cosearch.objective import layer_macs
 from cosearch.operations import Arithmetic
 from cosearch.selection import normal_skips
 from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
 from hw.errors import InputError
-from lut import ApproxConv2d, Candidates
+from lut import Candidates
 
 from .small import LUTS, SHAPE
 
@@ -46,7 +47,7 @@ def supernet(seed: int) -> Supernet:
 
 @pytest.fixture(scope="module")
 def options() -> Options:
-    return Options.of(SPACE, EnergyModel.of(supernet(0), SHAPE, ENERGIES), ENERGIES)
+    return Options.of(supernet(0), SHAPE, ENERGIES)
 
 
 def cells(options: Options, cell_type: str) -> Iterator[tuple[int, ...]]:
@@ -102,10 +103,10 @@ def relative_energy(genotype: Genotype) -> float:
     )
     macs = layer_macs(network, SHAPE)
     energies = dict(zip(DIGESTS, ENERGIES, strict=True))
+    inner = inner_layers(network)
     used = sum(
-        macs[name] * energies[layer.candidates.luts[0].digest]
-        for name, layer in network.named_modules()
-        if isinstance(layer, ApproxConv2d)
+        count * (energies[inner[path].candidates.luts[0].digest] if path in inner else 1.0)
+        for path, count in macs.items()
     )
     return used / sum(macs.values())
 

@@ -46,7 +46,7 @@ SMALL = [
     "space.operations=none,skip_connect,sep_conv_3x3,dil_conv_3x3",
     "multipliers.candidates=mul8s_array,mul8s_truncated_k7,mul8s_truncated_k9",
     "multipliers.built_also=",
-    "train.epochs=2",
+    "train.epochs=1",
 ]
 SETTINGS = RefinementSettings(0.55, epochs=2, images=64)
 
@@ -79,7 +79,15 @@ def _drawn(run: RunFolder) -> Genotype:
 
 @pytest.fixture(scope="module")
 def refined(trained: RunFolder) -> RunFolder:
-    return refine(trained, SETTINGS, trained.path.with_name("refined"), QUIET)
+    """By the command; the functions are called by the other tests."""
+    out = trained.path.with_name("refined")
+    budget = ["--energy-budget", str(SETTINGS.energy_budget)]
+    rest = ["--epochs", str(SETTINGS.epochs), "--images", str(SETTINGS.images), "--out", str(out)]
+    result = CliRunner().invoke(app, ["refine", str(trained.path), *budget, *rest])
+    assert result.exit_code == 0, result.output
+    assert "energy relative to exact int8: 0." in result.output
+    assert f"go on with: cosearch run --resume {out}" in result.output
+    return RunFolder.open(out)
 
 
 @pytest.fixture
@@ -152,6 +160,7 @@ def _problem_of_numbers(macs: np.ndarray, energies: np.ndarray, budget: float) -
         zeros,
         macs,
         100,
+        100.0,
         energies,
         (),
         (),
@@ -217,7 +226,7 @@ def test_an_interrupted_refinement_ends_with_the_same_files(
     refine(trained, SETTINGS, again, QUIET)
     for file in ("refine/assignment.json", "refine/sensitivities.json", "train/approximate.pt"):
         assert (again / file).read_bytes() == (refined.path / file).read_bytes()
-    rows = [row for row in read_metrics(again / "train" / "metrics.jsonl")]
+    rows = read_metrics(again / "train" / "metrics.jsonl")
     assert [row["epoch"] for row in rows if row["network"] == "approximate"] == [1, 2]
 
 
@@ -271,7 +280,7 @@ def test_mixed_layers_with_one_hot_shares_are_the_assignment(problem: Problem) -
 
 
 def test_betas_keep_the_budget_too(trained: RunFolder, tmp_path: Path) -> None:
-    settings = replace(SETTINGS, method="betas", energy_budget=0.5)
+    settings = replace(SETTINGS, method="betas", energy_budget=0.5, epochs=1)
     out = tmp_path / "by-betas"
     refined = refine(trained, settings, out, QUIET)
     stated = read_json(refined.assignment)
