@@ -72,8 +72,8 @@ class Search:
         settings, library = self.settings, self.task.library
         if not settings.selection_budget:
             return None
-        luts = self.supernet.candidates.luts
-        energies = [library[lut.name].cost.energy_fj for lut in luts]
+        names = self.task.config.multipliers.candidates
+        energies = [library[name].cost.energy_fj for name in names]
         options = Options.of(self.supernet, self.task.input_shape, energies)
         check_selection_budget(options, settings.selection_budget, settings.most_skips)
         return options

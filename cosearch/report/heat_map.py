@@ -7,12 +7,12 @@ from markupsafe import Markup
 
 from . import svg
 
-ROW, COLUMN, LEFT, TOP = 22.0, 84.0, 250.0, 150.0
+ROW, COLUMN, LEFT, TOP, RIGHT = 22.0, 84.0, 250.0, 130.0, 110.0
 
 
 def sensitivity_map(sensitivities: Mapping[str, Any], chosen: Mapping[str, str]) -> Markup:
-    """The growth of the loss in nats (`sensitivities` as in sensitivities.json) where one layer
-    alone has another multiplier; `chosen`: the multiplier of each layer after the refinement.
+    """The growth of the loss (`sensitivities` as in sensitivities.json) where one layer alone has
+    another multiplier; `chosen`: the multiplier of each layer after the refinement.
 
     The darker the more; a frame is the multiplier that was chosen, a dot the one before.
     """
@@ -25,7 +25,7 @@ def sensitivity_map(sensitivities: Mapping[str, Any], chosen: Mapping[str, str])
     ]
     height = TOP + ROW * len(layers) + 40
     return svg.drawing(
-        LEFT + COLUMN * len(names) + 20,
+        LEFT + COLUMN * len(names) + RIGHT,
         height,
         "Growth of the validation loss where one layer alone has another multiplier",
         svg.text(12, 18, "Sensitivity of layers to multipliers", "heading"),
@@ -34,7 +34,7 @@ def sensitivity_map(sensitivities: Mapping[str, Any], chosen: Mapping[str, str])
         svg.text(
             12,
             height - 12,
-            "growth of the validation loss (nats) where one layer alone is changed; "
+            "growth of the validation loss (1/1000 nat) where one layer alone is changed; "
             "frame: chosen, dot: before",
             "label",
         ),
@@ -67,7 +67,11 @@ def _row(
         dot = " •" if found.get(layer) == name else ""
         cells.append(
             svg.text(
-                x + COLUMN / 2, y + 15, f"{growth:+.3f}{dot}".replace("-", "−"), "tick", "middle"
+                x + COLUMN / 2,
+                y + 15,
+                f"{1000 * growth:+.2f}{dot}".replace("-", "−"),
+                "tick",
+                "middle",
             )
         )
     return svg.group(svg.text(LEFT - 10, y + 15, layer, "mono", "end"), *cells)
