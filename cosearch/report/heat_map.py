@@ -69,7 +69,7 @@ def _row(
             svg.text(
                 x + COLUMN / 2,
                 y + 15,
-                f"{1000 * growth:+.2f}{dot}".replace("-", "−"),
+                f"{round(1000 * growth, 2) + 0.0:+.2f}{dot}".replace("-", "−"),
                 "tick",
                 "middle",
             )

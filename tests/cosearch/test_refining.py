@@ -182,6 +182,9 @@ def test_the_refined_run_keeps_the_budget_as_its_evaluation_states_it(
     for path, choice in stated["layers"].items():
         assert by_layer[path] == choice["name"]
     assert len({choice["name"] for choice in stated["layers"].values()}) > 1
+    again = problem_of(refined, Task.of(refined), read_genotype(refined), SETTINGS)
+    names = [again.luts[index].name for index in again.found]
+    assert names == [stated["layers"][path]["name"] for path in again.layers]
     assert refined.finished("train") and not refined.finished("evaluate")
     assert read_genotype(refined) == read_genotype(trained)
     assert refined.weights("exact").read_bytes() == trained.weights("exact").read_bytes()
