@@ -2,7 +2,8 @@
 
 Every layer mixes all candidates by a softmax of its own betas, which follow the cross-entropy and
 the energy by Adam; the budget is kept on average by an augmented Lagrangian (cosearch/objective.py)
-and exactly by the choice that follows.
+and exactly by the choice that follows. The softmax's temperature falls pass by pass, so that the
+mixtures end near single multipliers, and their energy near that of the choice.
 """
 
 import contextlib
@@ -26,35 +27,42 @@ from .problem import Problem
 
 __all__ = ["beta_scores", "mixed_layers"]
 
-PASSES = 8  # over the images
-LEARNING_RATE = 0.1
-BUDGET_RATE = 5.0
-SMALLEST_SHARE = 1e-30
+PASSES = 12  # over the images
+LEARNING_RATE = 0.05
+BUDGET_RATE = 0.1
+TEMPERATURE, TEMPERATURE_END = 1.0, 0.1
 
 
 def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[np.float64]:
-    """Logarithms of the shares, (L, M), after `PASSES` over the problem's images."""
+    """Logarithms of the shares at a temperature of 1, (L, M), after `PASSES` over the images."""
     device = problem.images[0].images.device
     shape = (len(problem.layers), len(problem.luts))
     betas = nn.Parameter(torch.zeros(shape, device=device))
     optimiser = torch.optim.Adam([betas], LEARNING_RATE, betas=(0.5, 0.999))
     energy = _relative_energy(problem, device)
     budget = Budget(problem.budget, BUDGET_RATE)
+    temperature = TEMPERATURE
+
+    def shares() -> Tensor:
+        return (betas / temperature).softmax(-1)
+
     with (
         undisturbed(problem.network),
         frozen(list(problem.network.parameters())),
-        mixed_layers(problem, lambda: betas.softmax(-1)),
+        mixed_layers(problem, shares),
     ):
-        for _ in progress.track(range(PASSES), "passes"):
+        for number in progress.track(range(PASSES), "passes"):
+            fall = (TEMPERATURE_END / TEMPERATURE) ** (number / (PASSES - 1))
+            temperature = TEMPERATURE * fall
             for batch in problem.images:
-                loss = _loss(problem, batch) + budget.term(energy(betas.softmax(-1)))
+                loss = _loss(problem, batch) + budget.term(energy(shares()))
                 optimiser.zero_grad()
                 loss.backward()
                 optimiser.step()
                 with torch.no_grad():
-                    budget = budget.ascended(energy(betas.softmax(-1)))
-    shares = betas.detach().cpu().double().softmax(-1)
-    return np.asarray(shares.clamp(min=SMALLEST_SHARE).log().numpy())
+                    budget = budget.ascended(energy(shares()))
+    found = betas.detach().cpu().double().log_softmax(-1)
+    return np.asarray(found.numpy())
 
 
 @contextlib.contextmanager
