@@ -75,9 +75,7 @@ def trials() -> Iterator[Trial]:
 def row_of(trial: Trial, luts: RunFolder) -> Row:
     """What the trial has found, trained and judged on the test images as integers."""
     task = task_of(trial, luts)
-    start = time.perf_counter()
     genotype, accuracies = searched(task) if trial.strategy != "random" else random_network(task)
-    searching = time.perf_counter() - start
     training = Training("approximate", task, genotype)
     while training.epoch < TRAIN_EPOCHS:
         training.one_epoch()
@@ -89,11 +87,11 @@ def row_of(trial: Trial, luts: RunFolder) -> Row:
         "name": trial.name,
         "seed": trial.seed,
         "skips": normal_skips(genotype),
+        "without_weights": without_weights(genotype),
         "test_accuracy": int(correct.sum()) / len(test),
-        "relative_energy": relative_energy(training.network, task),
+        **energies(training.network, task),
         "validation_accuracy": accuracies,
-        "search_s": round(searching, 1),
-        "genotype": genotype.to_json(),
+        "genotype": genotype.digest,
     }
 
 
@@ -134,33 +132,44 @@ def random_network(task: Task) -> tuple[Genotype, list[float]]:
     return supernet.genotype(), []
 
 
-def relative_energy(network: torch.nn.Module, task: Task) -> float:
-    """Energy of all multiplications relative to the exact multiplier's."""
+def without_weights(genotype: Genotype) -> int:
+    """Skips and pools in the normal cell, whose edges compute nothing that is trained."""
+    operations = [gene.operation for node in genotype.normal.nodes for gene in node]
+    return sum("conv" not in operation for operation in operations)
+
+
+def energies(network: torch.nn.Module, task: Task) -> dict[str, float]:
+    """Energy of all multiplications of one inference in nJ, and relative to the same network with
+    the exact multiplier.
+    """
     macs = layer_macs(network, task.input_shape)
-    energies = {entry.name: entry.cost.energy_fj for entry in task.library}
-    inner, exact = inner_layers(network), energies[EXACT_MULTIPLIER]
+    of_one = {entry.name: entry.cost.energy_fj for entry in task.library}
+    inner, exact = inner_layers(network), of_one[EXACT_MULTIPLIER]
     used = sum(
-        count * (energies[inner[path].candidates.luts[0].name] if path in inner else exact)
+        count * (of_one[inner[path].candidates.luts[0].name] if path in inner else exact)
         for path, count in macs.items()
     )
-    return used / (exact * sum(macs.values()))
+    total = exact * sum(macs.values())
+    return {"energy_nj": round(used * 1e-6, 2), "relative_energy": used / total}
 
 
 def table(rows: Sequence[Row]) -> str:
     """Medians in Markdown, a line a strategy."""
     lines = [
-        "| search | networks | skips (normal) | test accuracy: median (least) | energy | time |",
-        "|---|---|---|---|---|---|",
+        "| search | networks | skips | without weights | accuracy (least) | energy | relative |",
+        "|---|---|---|---|---|---|---|",
     ]
     for name in dict.fromkeys(row["name"] for row in rows):
         of_name = [row for row in rows if row["name"] == name]
         accuracies = [100 * row["test_accuracy"] for row in of_name]
-        skips = ", ".join(str(row["skips"]) for row in of_name)
+        skips, weightless = (
+            ", ".join(str(row[key]) for row in of_name) for key in ("skips", "without_weights")
+        )
+        absolute = median(row["energy_nj"] for row in of_name)
         energy = 100 * median(row["relative_energy"] for row in of_name)
-        seconds = median(row["search_s"] for row in of_name)
         lines.append(
-            f"| {name} | {len(of_name)} | {skips} | {median(accuracies):.1f} % "
-            f"({min(accuracies):.1f} %) | {energy:.0f} % | {seconds:.0f} s |"
+            f"| {name} | {len(of_name)} | {skips} | {weightless} | {median(accuracies):.1f} % "
+            f"({min(accuracies):.1f} %) | {absolute:.0f} nJ | {energy:.0f} % |"
         )
     return "\n".join(lines)
 
@@ -198,8 +207,7 @@ def measured(out: Path, deadline: float) -> list[Row]:
             rows.append(row_of(trial, luts))
             epochs = {"search_epochs": SEARCH_EPOCHS, "train_epochs": TRAIN_EPOCHS}
             write_json(out, {**epochs, "networks": rows})
-            shown = {key: value for key, value in rows[-1].items() if key != "genotype"}
-            print(json.dumps(shown), flush=True)
+            print(json.dumps(rows[-1]), flush=True)
     return rows
 
 

@@ -9,10 +9,11 @@ def _row(trial: Trial, accuracy: float) -> dict[str, object]:
         "name": trial.name,
         "seed": trial.seed,
         "skips": trial.seed,
+        "without_weights": 2,
         "test_accuracy": accuracy,
+        "energy_nj": 75.16,
         "relative_energy": 0.5,
         "validation_accuracy": [0.1, accuracy],
-        "search_s": 12.0,
     }
 
 
@@ -29,7 +30,7 @@ def test_the_table_has_medians_and_the_chart_means() -> None:
     some = [Trial("darts", seed) for seed in SEEDS] + [Trial("darts", 0, exact_only=True)]
     rows = [_row(trial, 0.9 + trial.seed / 100) for trial in some]
     lines = table(rows).splitlines()
-    assert lines[2] == "| darts | 3 | 0, 1, 2 | 91.0 % (90.0 %) | 50 % | 12 s |"
+    assert lines[2] == "| darts | 3 | 0, 1, 2 | 2, 2, 2 | 91.0 % (90.0 %) | 75 nJ | 50 % |"
     assert lines[3].startswith("| darts, exact multiplier only | 1 | 0 |")
     chart = convergence(rows)
     assert chart.startswith("<svg") and chart.count("curve blue") and "exact only" in chart
