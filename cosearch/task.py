@@ -45,7 +45,8 @@ class Task:
             image_channels=data.channels,
             classes=data.classes,
         )
-        return cls(config, data, space, MultiplierLibrary.load(run.luts), _assignment(run))
+        library = MultiplierLibrary.load(run.luts)
+        return cls(config, data, space, library, assignment=_assignment(run))
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
