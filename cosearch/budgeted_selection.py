@@ -54,16 +54,21 @@ class Option:
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """All options of a space; energies_fj (M,) per multiplication, the exact multiplier's first."""
+    """All options of a space; energies of a multiplication: of the candidates (M,), of the exact."""
 
     space: SearchSpace
     options: tuple[Option, ...]
     fixed_macs: int
     energies_fj: NDArray[np.float64]
+    exact_fj: float
 
     @classmethod
     def of(
-        cls, supernet: Supernet, input_shape: tuple[int, int, int], energies_fj: Sequence[float]
+        cls,
+        supernet: Supernet,
+        input_shape: tuple[int, int, int],
+        energies_fj: Sequence[float],
+        exact_fj: float,
     ) -> "Options":
         space, count = supernet.space, len(energies_fj)
         macs = layer_macs(_with_all_channels(supernet), input_shape)
@@ -77,12 +82,12 @@ class Options:
                 among = inside["edges", str(edge), space.operations[operation]]
                 options += _options(cell_type, edge, operation, count, among)
         fixed = sum(number for path, number in macs.items() if not path.startswith("cells."))
-        return cls(space, tuple(options), fixed, np.asarray(energies_fj, np.float64))
+        return cls(space, tuple(options), fixed, np.asarray(energies_fj, np.float64), exact_fj)
 
     def relative_energy(self, choice: Choice) -> float:
         """Of the chosen options and of stem and classifier, which are exact."""
         used, exact = self._used(), self._exact()
-        fixed = self.fixed_macs * float(self.energies_fj[0])
+        fixed = self.fixed_macs * self.exact_fj
         return (fixed + float(used[choice].sum())) / (fixed + float(exact[choice].sum()))
 
     def choice_of(self, genotype: Genotype, digests: Sequence[str]) -> Choice:
@@ -117,9 +122,8 @@ class Options:
 
     def within(self, budget: float) -> Constraint:
         """Energy at most `budget` of the exact one: ``sum macs (energy - budget · exact) <= 0``."""
-        exact = float(self.energies_fj[0])
         scale = float(self._exact().max()) or 1.0
-        fixed = self.fixed_macs * exact * (1 - budget)
+        fixed = self.fixed_macs * self.exact_fj * (1 - budget)
         return Constraint((self._used() - budget * self._exact()) / scale, -fixed / scale)
 
     def least_energy(self, most_skips: int) -> float:
@@ -152,7 +156,7 @@ class Options:
         return np.array([o.macs * self.energies_fj[o.multiplier] for o in self.options])
 
     def _exact(self) -> NDArray[np.float64]:
-        return np.array([o.macs * self.energies_fj[0] for o in self.options])
+        return np.array([o.macs * self.exact_fj for o in self.options])
 
 
 @torch.no_grad()

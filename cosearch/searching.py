@@ -74,7 +74,8 @@ class Search:
             return None
         names = self.task.config.multipliers.candidates
         energies = [library[name].cost.energy_fj for name in names]
-        options = Options.of(self.supernet, self.task.input_shape, energies)
+        exact = library[names[0]].cost.energy_fj
+        options = Options.of(self.supernet, self.task.input_shape, energies, exact)
         check_selection_budget(options, settings.selection_budget, settings.most_skips)
         return options
 

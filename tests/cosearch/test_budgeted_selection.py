@@ -47,7 +47,7 @@ def supernet(seed: int) -> Supernet:
 
 @pytest.fixture(scope="module")
 def options() -> Options:
-    return Options.of(supernet(0), SHAPE, ENERGIES)
+    return Options.of(supernet(0), SHAPE, ENERGIES, ENERGIES[0])
 
 
 def cells(options: Options, cell_type: str) -> Iterator[tuple[int, ...]]:
