@@ -54,7 +54,7 @@ class Option:
 
 @dataclass(frozen=True, eq=False)
 class Options:
-    """All options of a space; energies of a multiplication: of the candidates (M,), of the exact."""
+    """All options of a space; energies of a multiplication: candidates (M,) and the exact one."""
 
     space: SearchSpace
     options: tuple[Option, ...]
