@@ -267,6 +267,42 @@ def train(folder: OldRun, force: Force = False) -> None:
 
 
 @app.command()
+def refine(
+    folder: OldRun,
+    energy_budget: Annotated[
+        float, typer.Option(help="Largest energy relative to the exact multiplier everywhere.")
+    ],
+    method: Annotated[str, typer.Option(help="sensitivity or betas.")] = "sensitivity",
+    epochs: Annotated[int, typer.Option(help="Of fine-tuning.")] = 5,
+    images: Annotated[int, typer.Option(help="Images that losses are measured on.")] = 512,
+    keep_norms: Annotated[
+        bool, typer.Option("--keep-norms", help="Measure without re-estimating batch norms.")
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="DIR", help="Folder of the new run; default: RUN-refined."),
+    ] = None,
+) -> None:
+    """Choose a multiplier for every layer of a trained network within a budget, and fine-tune.
+
+    Makes a new run with search and training finished. Interrupted, the same command goes on.
+    """
+    with _guard() as interrupted:
+        from cosearch.progress import Progress
+        from cosearch.refining import RefinementSettings, refine
+        from cosearch.run_folder import RunFolder
+
+        settings = RefinementSettings(energy_budget, method, epochs, images, keep_norms)
+        found = RunFolder.open(folder)
+        interrupted.advice = "the same command goes on"
+        interrupted.folder = found.path
+        target = found.path.with_name(f"{found.path.name}-refined") if out is None else out
+        refined = refine(found, settings, target, Progress())
+        typer.echo(f"refined run: {refined.path}")
+        typer.echo(f"go on with: cosearch run --resume {refined.path}")
+
+
+@app.command()
 def evaluate(folder: OldRun, force: Force = False) -> None:
     """Accuracy and energy of the three networks on the test images: writes evaluation.json."""
     _stage_on(folder, "evaluate", force)

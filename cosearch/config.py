@@ -343,6 +343,13 @@ class Search(Section):
     operand_images: int = _setting(
         256, "training images whose operands are gathered", unit="images", minimum=1
     )
+    selection_budget: float = _setting(
+        0.0,
+        "largest energy of the chosen network relative to the same with the exact multiplier; "
+        "0: none",
+        minimum=0.0,
+        maximum=1.0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -356,6 +363,11 @@ class Search(Section):
             raise InputError(
                 f"search.temperature_end must be at most search.temperature ({self.temperature}), "
                 f"not {self.temperature_end}"
+            )
+        if self.selection_budget and self.selection != "argmax":
+            raise InputError(
+                f"search.selection must be 'argmax' with search.selection_budget, not "
+                f"{self.selection!r}"
             )
 
 
@@ -407,6 +419,21 @@ class Config:
         if self.search.strategy == "pc_darts" and channels % share:
             raise InputError(
                 f"search.partial_channels must divide space.channels ({channels}), not {share}"
+            )
+
+    def _check_selection_budget(self) -> None:
+        """What the integer program of the selection knows."""
+        if not self.search.selection_budget:
+            return
+        if self.search.beta_grain != "edge_operation":
+            raise InputError(
+                "search.beta_grain must be 'edge_operation' with search.selection_budget, "
+                f"not {self.search.beta_grain!r}"
+            )
+        if self.space.approximated != Space().approximated or self.multipliers.by_operation:
+            raise InputError(
+                "search.selection_budget must be 0 where space.approximated or "
+                f"multipliers.by_operation are set, not {self.search.selection_budget}"
             )
 
     def _check_skips(self) -> None:

@@ -20,8 +20,9 @@ def geometry_of(layer: nn.Conv2d) -> ConvGeometry:
 
 def is_fast(layer: nn.Module, x: Tensor) -> bool:
     """Whether :func:`depthwise` computes the layer on the device of x."""
-    plain = isinstance(layer, nn.Conv2d) and layer.bias is None and layer.padding_mode == "zeros"
-    return plain and is_depthwise(x, layer.weight, geometry_of(layer))
+    if not isinstance(layer, nn.Conv2d) or layer.bias is not None:
+        return False
+    return layer.padding_mode == "zeros" and is_depthwise(x, layer.weight, geometry_of(layer))
 
 
 def depthwise(layer: nn.Conv2d, x: Tensor, *, relu: bool = False) -> Tensor:

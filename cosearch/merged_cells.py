@@ -178,17 +178,25 @@ def follow_first(cell: nn.Module, edges: Edges) -> None:
     the first edge's has.
     """
     norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
-    torch._foreach_add_([norm.num_batches_tracked for norm in norms], 1)
-    targets, sources = [], []
+    counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
+    torch._foreach_add_(counts, 1)
+    targets: list[Tensor] = []
+    sources: list[Tensor] = []
     for first, *others in edges.leaving:
         for name in (name for name in POOLS if name in first.operations):
-            leader = _layers(first.operations[name])[-1]
             for edge in others:
-                follower = _layers(edge.operations[name])[-1]
-                targets += [follower.running_mean, follower.running_var]
-                sources += [leader.running_mean, leader.running_var]
+                targets += _statistics(edge.operations[name])
+                sources += _statistics(first.operations[name])
     if targets:
         torch._foreach_copy_(targets, sources)
+
+
+def _statistics(pool: nn.Module) -> list[Tensor]:
+    """Running mean and variance of a pool's batch norm."""
+    norm = _layers(pool)[-1]
+    assert isinstance(norm, nn.BatchNorm2d)
+    assert norm.running_mean is not None and norm.running_var is not None
+    return [norm.running_mean, norm.running_var]
 
 
 def _layers(operation: nn.Module) -> list[nn.Module]:

@@ -71,8 +71,9 @@ def _settings(norms: Sequence[nn.BatchNorm2d]) -> tuple[float, float]:
 
 
 def _normalised(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
+    momentum, eps = _settings([norm])
     return functional.batch_norm(
-        x, norm.running_mean, norm.running_var, None, None, True, norm.momentum, norm.eps
+        x, norm.running_mean, norm.running_var, None, None, True, momentum, eps
     )
 
 

@@ -33,6 +33,9 @@ STAGE_FILES: dict[str, tuple[str, ...]] = {
     "report": ("report.html",),
 }
 
+# What goes with the result of a stage in a refined run (cosearch/refining.py).
+BESIDE: dict[str, tuple[str, ...]] = {"search": ("refine",)}
+
 # The distributions whose versions decide a result.
 VERSIONED = (
     "cosearch",
@@ -113,6 +116,11 @@ class RunFolder:
         return self.path / "train" / "metrics.jsonl"
 
     @property
+    def assignment(self) -> Path:
+        """Multipliers of the layers, where the run is a refined one."""
+        return self.path / "refine" / "assignment.json"
+
+    @property
     def evaluation(self) -> Path:
         return self.path / "evaluation.json"
 
@@ -152,7 +160,8 @@ class RunFolder:
         """
         order = list(STAGE_FILES)
         later = order[order.index(stage) :]
-        names = [n for s in reversed(later) for n in STAGE_FILES[s] if (self.path / n).exists()]
+        files = [n for s in reversed(later) for n in (*STAGE_FILES[s], *BESIDE.get(s, ()))]
+        names = [name for name in files if (self.path / name).exists()]
         aside = self._next_replaced() if names else None
         if aside is not None:
             aside.mkdir(parents=True)

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.checkpoint import save_checkpoint
 from cosearch.eigenvalue import largest_hessian_eigenvalue
 from cosearch.expectations import Expectations
@@ -67,6 +68,7 @@ class Search:
         self.use = LayerUse.of(self.supernet, task.input_shape)
         self.objective = Objective(self.use, ())
         self._cost()
+        self.options = self._budgeted_options()
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
@@ -102,6 +104,17 @@ class Search:
     def _use_operands(self, operands: OperandStatistics) -> None:
         self.task = replace(self.task, operands=operands)
         self._cost()
+
+    def _budgeted_options(self) -> Options | None:
+        """What the selection chooses from under a budget; InputError where that is out of reach."""
+        settings, library = self.settings, self.task.library
+        if not settings.selection_budget:
+            return None
+        energies = [library[name].cost.energy_fj for name in self.task.searched]
+        exact = library[self.task.exact_name].cost.energy_fj
+        options = Options.of(self.supernet, self.task.input_shape, energies, exact)
+        check_selection_budget(options, settings.selection_budget, settings.most_skips)
+        return options
 
     def _optimisers(self) -> Optimisers:
         settings = self.settings
@@ -175,6 +188,9 @@ class Search:
         net, settings = self.supernet, self.settings
         if self.within is not None:
             net.load_state_dict(self.within, strict=False)
+        if self.options is not None:
+            budget, most_skips = settings.selection_budget, settings.most_skips
+            return budgeted_genotype(net, self.options, budget, most_skips)
         if settings.selection == "argmax":
             return net.genotype(settings.most_skips)
         images = self._first_validation_images(settings.selection_images)

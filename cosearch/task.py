@@ -10,6 +10,7 @@ import torch
 
 from cosearch.array_figures import ArrayFigures, read_array_figures
 from cosearch.array_model import ArrayModel
+from cosearch.assignment import Assignment
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.data import DataSet, Split, load_data_set
@@ -40,6 +41,7 @@ class Task:
     figures: ArrayFigures | None = None
     operands: OperandStatistics | None = None
     luts: Path | None = None
+    assignment: Assignment | None = None  # where the run is a refined one
 
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
@@ -55,7 +57,9 @@ class Task:
             approximated=config.space.approximated,
         )
         library, figures = MultiplierLibrary.load(run.luts), read_array_figures(run.luts)
-        return cls(config, data, space, library, figures, _operands(run), run.luts)
+        return cls(
+            config, data, space, library, figures, _operands(run), run.luts, _assignment(run)
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -100,6 +104,11 @@ def _operands(run: RunFolder) -> OperandStatistics | None:
 def read_genotype(run: RunFolder) -> Genotype:
     """The genotype of a run whose search is finished."""
     return Genotype.from_json(read_json(run.genotype), str(run.genotype))
+
+
+def _assignment(run: RunFolder) -> Assignment | None:
+    path = run.assignment
+    return Assignment.from_json(read_json(path), str(path)) if path.exists() else None
 
 
 def batches(

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from cosearch.assignment import Assignment, assigned
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
 from cosearch.genotype import Genotype
@@ -23,16 +24,27 @@ __all__ = ["Training", "network_for", "trained_network"]
 
 
 def network_for(role: str, task: Task, genotype: Genotype) -> Network:
-    """The network of `genotype` with its own multipliers, with the exact one everywhere, or in
-    fp32.
+    """The network of `genotype` with its own multipliers (those of the assignment in a refined
+    run), with the exact one everywhere, or in fp32.
     """
     if role == "fp32":
         return Network(task.space, genotype, float_arithmetic)
     if role == "exact":
         genotype = genotype.with_multiplier(task.exact)
-    return Network(
-        task.space, genotype, emulated_arithmetic(task.library, task.config.train.gradient)
-    )
+    gradient = task.config.train.gradient
+    network = Network(task.space, genotype, emulated_arithmetic(task.library, gradient))
+    if role == "approximate" and task.assignment is not None:
+        assigned(network, _checked(task.assignment, genotype), task.library, gradient)
+    return network
+
+
+def _checked(assignment: Assignment, genotype: Genotype) -> Assignment:
+    if assignment.genotype != genotype.digest:
+        raise InputError(
+            "refine/assignment.json must be of the genotype of its run, "
+            f"{genotype.digest[:12]}…, not of {assignment.genotype[:12]}…"
+        )
+    return assignment
 
 
 def trained_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -> Network:
@@ -138,7 +150,9 @@ class Training:
 
     @property
     def _key(self) -> str:
-        return f"{resumable_key(self.task.config)} {self.role} {self.genotype.digest}"
+        assignment = self.task.assignment
+        refined = f" {assignment.digest}" if assignment else ""
+        return f"{resumable_key(self.task.config)} {self.role} {self.genotype.digest}{refined}"
 
 
 def _all_but_test(task: Task) -> Split:

@@ -18,6 +18,7 @@ from .charts import (
     energy_by_layer,
     energy_text,
 )
+from .heat_map import sensitivity_map
 from .results import MultiplierResult, Results, Row
 from .summary import line_title
 
@@ -36,6 +37,7 @@ def page(results: Results) -> str:
         cells=[
             (kind, cell_graph(kind, results.genotype.cell(kind), relative)) for kind in CELL_TYPES
         ],
+        heat_map=_heat_map(results),
         layers=energy_by_layer(results.layers) if results.layers else "",
         search_curves=search_curves(results.search),
         training_curves=training_curves(results.training),
@@ -121,6 +123,15 @@ def _series(
     present = [row for row in rows if row.get(key) is not None]
     xs = [float(row["epoch"]) for row in present]
     return Series(label, xs, [float(row[key]) * factor for row in present], colour, dashed)
+
+
+def _heat_map(results: Results) -> Markup | None:
+    """Sensitivities of a refined run, where its method measured them."""
+    refinement, sensitivities = results.refinement, results.sensitivities
+    if refinement is None or sensitivities is None:
+        return None
+    chosen = {path: choice["name"] for path, choice in refinement["layers"].items()}
+    return sensitivity_map(sensitivities, chosen)
 
 
 def _percent(ratio: float, decimals: int = 2) -> str:

@@ -95,6 +95,8 @@ class Results:
     search: tuple[Row, ...]
     training: tuple[Row, ...]
     bundle: tuple[str, ...]
+    refinement: Row | None = None  # what assignment.json of a refined run holds
+    sensitivities: Row | None = None
 
     @property
     def line_names(self) -> tuple[str, ...]:
@@ -128,6 +130,8 @@ def read_results(run: RunFolder) -> Results:
         search=tuple(read_metrics(run.search_metrics)),
         training=tuple(read_metrics(run.train_metrics)),
         bundle=_files(run.bundle),
+        refinement=_optional(run.assignment),
+        sensitivities=_optional(run.assignment.with_name("sensitivities.json")),
     )
 
 
@@ -207,6 +211,10 @@ def _multiplier(row: Row, candidate: bool) -> MultiplierResult:
         area_um2=float(cost["area_um2"]),
         candidate=candidate,
     )
+
+
+def _optional(path: Path) -> Row | None:
+    return read_json(path) if path.exists() else None
 
 
 def _files(folder: Path) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ def run(run: RunFolder, progress: Progress) -> None:
             "seed": run.config.seed,
             "data": run.config.data.name,
             "genotype": genotype.to_json(),
+            **({"assignment": task.assignment.to_json()} if task.assignment else {}),
             "energy": "multiplications only, padding included",
             "versions": dict(run.record["versions"]),
         },

@@ -13,8 +13,8 @@ from torch import nn
 
 from cosearch.data import Split
 from cosearch.genotype import Genotype
+from cosearch.layers import layer_macs
 from cosearch.network import Network
-from cosearch.objective import layer_macs
 from cosearch.sweep.encoding import Encoding
 from cosearch.task import Task
 from cosearch.training import Training, network_for

@@ -18,7 +18,7 @@ from cosearch.genotype import (
     MultiplierChoice,
     genotype_of,
 )
-from cosearch.operations import OPERATIONS, Arithmetic, multiplies
+from cosearch.operations import operation_kinds
 from cosearch.space import SearchSpace
 from cosearch.task import Task
 
@@ -38,7 +38,7 @@ class Encoding:
 
     @classmethod
     def of(cls, task: Task) -> "Encoding":
-        entries = [task.library[name] for name in task.config.multipliers.candidates]
+        entries = [task.library[name] for name in task.searched]
         return cls(
             task.space, tuple(MultiplierChoice(entry.name, entry.digest) for entry in entries)
         )
@@ -117,4 +117,4 @@ def _pairs(node: int) -> list[tuple[int, int]]:
 
 @lru_cache
 def _multiplies(operation: str, stride: int) -> bool:
-    return multiplies(OPERATIONS[operation](2, stride, Arithmetic(None, affine=False)))
+    return bool(operation_kinds(operation, stride))

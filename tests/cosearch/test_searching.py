@@ -20,6 +20,7 @@ from cosearch.searching import Search
 from cosearch.space import SearchSpace
 from cosearch.strategies import STRATEGIES
 from cosearch.task import Task
+from hw.errors import InputError
 from lut import LUT, MultiplierLibrary, joint_basis
 
 from .costed import DELAYS, ENERGIES, FIGURES
@@ -191,3 +192,29 @@ def test_selection_by_perturbation_is_deterministic_and_capped() -> None:
     assert one == two
     assert all(gene.operation != "skip_connect" for node in one.normal.nodes for gene in node)
     assert _same(before, search.supernet.state_dict())
+
+
+@pytest.mark.parametrize("strategy", ["darts", "pc_darts"])
+def test_the_selection_keeps_its_budget(strategy: str) -> None:
+    """Whatever the strategy's form: the energy is that of all channels."""
+    free = small_search(strategy=strategy)
+    bounded = small_search(strategy=strategy, selection_budget=0.6)
+    assert free.options is None and bounded.options is not None
+    digests = [lut.digest for lut in bounded.supernet.candidates.luts]
+
+    def energy(search: Search) -> float:
+        assert bounded.options is not None
+        choice = bounded.options.choice_of(search.genotype(), digests)
+        return bounded.options.relative_energy(choice)
+
+    with torch.no_grad():
+        for search in (free, bounded):
+            for betas in (search.supernet.betas, search.supernet.preprocess_betas):
+                for parameter in betas.values():
+                    parameter[..., 0] += 1  # the exact multiplier is the likeliest
+    assert energy(free) == 1 and energy(bounded) <= 0.6
+
+
+def test_a_selection_budget_out_of_reach_ends_before_the_search() -> None:
+    with pytest.raises(InputError, match=r"search\.selection_budget must be at least 0\.\d+"):
+        small_search(selection_budget=0.1)
