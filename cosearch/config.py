@@ -29,6 +29,8 @@ OPERATIONS = (
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16")
 EXACT_MULTIPLIER = "mul8s_array"
 
 
@@ -262,6 +264,14 @@ class Config:
     threads: int = _setting(
         0, "processor threads; 0: all cores, and the number is written", minimum=0, maximum=4096
     )
+    device: str = _setting(
+        "auto",
+        "where networks compute; auto: cuda where there is one, and what it was is written",
+        choices=DEVICES,
+    )
+    precision: str = _setting(
+        "fp32", "of networks' passes; bf16: autocast, weights stay fp32", choices=PRECISIONS
+    )
     hardware: Hardware = field(default_factory=Hardware)
     multipliers: Multipliers = field(default_factory=Multipliers)
     data: Data = field(default_factory=Data)
@@ -314,8 +324,13 @@ class Config:
         return flat
 
     def resolved(self) -> "Config":
-        """The same with ``threads`` as the number it stands for on this machine."""
-        return self if self.threads else replace(self, threads=available_cores())
+        """The same with ``threads`` and ``device`` as what they stand for on this machine."""
+        device = self.device
+        if device == "auto":
+            from cosearch.device import available_device  # loads torch
+
+            device = available_device()
+        return replace(self, threads=self.threads or available_cores(), device=device)
 
 
 def load_config(

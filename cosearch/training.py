@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
+from cosearch.device import computing, placed, torch_device
 from cosearch.genotype import Genotype
 from cosearch.metrics import record_metrics
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
@@ -57,7 +58,9 @@ class Training:
     def __init__(self, role: str, task: Task, genotype: Genotype) -> None:
         self.role, self.task, self.settings = role, task, task.config.train
         torch.manual_seed(task.config.seed)
+        self.device = torch_device(task.config.device)
         self.network = network_for(role, task, genotype)
+        placed(self.network, self.device)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
             self.settings.learning_rate,
