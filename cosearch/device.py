@@ -37,7 +37,7 @@ def placed(network: "nn.Module", device: "torch.device") -> "nn.Module":
     import torch
 
     if device.type == "cuda":
-        return network.to(device=device, memory_format=torch.channels_last)
+        return network.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network.to(device)
 
 

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Task:
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
         config = run.config
-        data = load_data_set(config.data.name, config.seed)
+        data = load_data_set(config.data.name, config.seed, config.data)
         space = SearchSpace(
             channels=config.space.channels,
             cells=config.space.cells,
@@ -44,6 +44,16 @@ class Task:
             classes=data.classes,
         )
         return cls(config, data, space, MultiplierLibrary.load(run.luts))
+
+    @property
+    def found_space(self) -> SearchSpace:
+        """The macro structure of the found network: `train.channels` and `train.cells` of it."""
+        train, space = self.config.train, self.space
+        return replace(
+            space,
+            channels=train.channels or space.channels,
+            cells=train.cells or space.cells,
+        )
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

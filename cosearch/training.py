@@ -28,11 +28,11 @@ def network_for(role: str, task: Task, genotype: Genotype) -> Network:
     fp32.
     """
     if role == "fp32":
-        return Network(task.space, genotype, float_arithmetic)
+        return Network(task.found_space, genotype, float_arithmetic)
     if role == "exact":
         genotype = genotype.with_multiplier(task.exact)
     return Network(
-        task.space, genotype, emulated_arithmetic(task.library, task.config.train.gradient)
+        task.found_space, genotype, emulated_arithmetic(task.library, task.config.train.gradient)
     )
 
 
@@ -100,15 +100,17 @@ class Training:
         for batch in batches(
             self.images, self.task.data.pixel_scale, settings.batch_size, self.generator
         ):
-            logits = self.network(batch.images)
-            loss = functional.cross_entropy(logits, batch.labels)
+            images, labels = batch.images.to(self.device), batch.labels.to(self.device)
+            with computing(self.device, self.task.config.precision):
+                logits = self.network(images)
+                loss = functional.cross_entropy(logits, labels)
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
             self.optimiser.step()
             loss_sum, steps = loss_sum + float(loss.detach()), steps + 1
-            correct += int((logits.argmax(1) == batch.labels).sum())
-            count += len(batch.labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            count += len(labels)
         seconds = time.perf_counter() - start
         return {"loss": loss_sum / steps, "accuracy": correct / count, "seconds": seconds}
 

@@ -141,7 +141,8 @@ WRONG_TABLES = {
     ),
     "unknown key": (
         {"data": {"nam": "digits"}},
-        "key of [data] must be one of name, not 'nam'; did you mean 'name'?",
+        "key of [data] must be one of most_images, name, path, test_share, "
+        "validation_share, not 'nam'; did you mean 'name'?",
     ),
     "no table": ({"search": 3}, "search must be a table, [search], not 3"),
     "text for a number": (
@@ -205,7 +206,8 @@ WRONG_TABLES = {
     ),
     "unknown data set": (
         {"data": {"name": "digit"}},
-        "data.name must be one of digits, not 'digit'; did you mean 'digits'?",
+        "data.name must be one of cifar10, digits, image_folder, not 'digit'; "
+        "did you mean 'digits'?",
     ),
     "exact multiplier not first": (
         {"multipliers": {"candidates": ["mul8s_truncated_k4"]}},
