@@ -543,8 +543,10 @@ def _refuse_differences(stored: "Config", asked: "Config") -> None:
     from cosearch.config import differing_keys
 
     before, now = stored.values(), asked.values()
-    # 0 threads stands for whatever number the run has.
-    keys = [k for k in differing_keys(stored, asked) if k != "threads" or asked.threads]
+    # 0 threads and device "auto" stand for whatever the run has.
+    free = {"threads"} if not asked.threads else set()
+    free |= {"device"} if asked.device == "auto" else set()
+    keys = [key for key in differing_keys(stored, asked) if key not in free]
     if keys:
         shown = ", ".join(f"{key} ({now[key]!r}, not {before[key]!r})" for key in keys)
         _refuse(f"configuration must be the run's own when it goes on, not differ in {shown}")

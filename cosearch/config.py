@@ -31,6 +31,9 @@ OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
 GRADIENTS = ("straight_through", "difference", "fitted")
+DATA_SETS = ("digits", "cifar10", "image_folder")
+DEVICES = ("auto", "cpu", "cuda")
+PRECISIONS = ("fp32", "bf16")
 EXACT_MULTIPLIER = "mul8s_array"
 LAYER_KINDS = ("stem", "preprocess", "depthwise", "pointwise", "classifier")
 INSIDE_CELLS = ("preprocess", "depthwise", "pointwise")
@@ -207,7 +210,33 @@ class Multipliers(Section):
 class Data(Section):
     """The images."""
 
-    name: str = _setting("digits", "data set", choices=("digits",))
+    name: str = _setting("digits", "data set", choices=DATA_SETS)
+    path: str = _setting(
+        "",
+        "of cifar10: its published archive, or the folder it is in; of image_folder: folder or ZIP "
+        "with train/<class>/*.png or *.jpg",
+    )
+    validation_share: float = _setting(
+        0.4, "of image_folder: share of the images for alphas and betas", above=0.0, below=1.0
+    )
+    test_share: float = _setting(
+        0.2, "of image_folder: share of the images for the test", above=0.0, below=1.0
+    )
+    most_images: int = _setting(0, "images of each split that are used; 0: all", minimum=0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.validation_share + self.test_share >= 1:
+            raise InputError(
+                "data.validation_share and data.test_share must leave images for training, "
+                f"not be {self.validation_share} and {self.test_share}"
+            )
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Shares of the splits of an image_folder."""
+        train = 1 - self.validation_share - self.test_share
+        return {"train": train, "validation": self.validation_share, "test": self.test_share}
 
 
 @dataclass(frozen=True)
@@ -382,6 +411,10 @@ class Train(Section):
     weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
     gradient_clip: float = _setting(5.0, "largest norm of the gradient", above=0.0)
     gradient: str = _setting("straight_through", "of approximate products", choices=GRADIENTS)
+    channels: int = _setting(
+        0, "of the found network's first cell; 0: space.channels", minimum=0, maximum=1024
+    )
+    cells: int = _setting(0, "of the found network; 0: space.cells", minimum=0, maximum=64)
 
 
 @dataclass(frozen=True)
@@ -392,6 +425,14 @@ class Config:
     seed: int = _setting(0, "of every random choice", minimum=0, maximum=2**32 - 1)
     threads: int = _setting(
         0, "processor threads; 0: all cores, and the number is written", minimum=0, maximum=4096
+    )
+    device: str = _setting(
+        "auto",
+        "where networks compute; auto: cuda where there is one, and what it was is written",
+        choices=DEVICES,
+    )
+    precision: str = _setting(
+        "fp32", "of networks' passes; bf16: autocast, weights stay fp32", choices=PRECISIONS
     )
     hardware: Hardware = field(default_factory=Hardware)
     multipliers: Multipliers = field(default_factory=Multipliers)
@@ -411,6 +452,7 @@ class Config:
             )
         self._check_partial_channels()
         self._check_skips()
+        self._check_selection_budget()
         self._check_fixed_multiplier()
         self._check_by_operation()
 
@@ -481,8 +523,13 @@ class Config:
         return flat
 
     def resolved(self) -> "Config":
-        """The same with ``threads`` as the number it stands for on this machine."""
-        return self if self.threads else replace(self, threads=available_cores())
+        """The same with ``threads`` and ``device`` as what they stand for on this machine."""
+        device = self.device
+        if device == "auto":
+            from cosearch.device import available_device  # loads torch
+
+            device = available_device()
+        return replace(self, threads=self.threads or available_cores(), device=device)
 
 
 def load_config(
@@ -502,6 +549,9 @@ def load_config(
     cells = table.get("hardware", {}).get("cells", "") if _is_table(table, "hardware") else ""
     if path is not None and isinstance(cells, str) and cells:
         table["hardware"]["cells"] = _absolute_cells(cells, Path(path).resolve().parent)
+    images = table.get("data", {}).get("path", "") if _is_table(table, "data") else ""
+    if path is not None and isinstance(images, str) and images:
+        table["data"]["path"] = str(Path(path).resolve().parent / images)
     config = overridden(config_from_table(table), overrides, seed=seed, name=name)
     _check_cells(config.hardware.cells)
     return config
@@ -722,6 +772,8 @@ def _parsed_override(override: str) -> tuple[str, Any]:
     value = _value_as(known[key], text)
     if key == "hardware.cells" and value:
         value = _absolute_cells(value, Path.cwd())
+    if key == "data.path" and value:
+        value = str(Path.cwd() / value)
     return key, value
 
 

@@ -165,6 +165,6 @@ def _operation(layer: str, task: Task, genotype: Genotype) -> str:
         return path[0]
     if path[2] == "preprocess":
         return "preprocess"
-    cell = genotype.cell(task.space.places[int(path[1])].cell_type)
+    cell = genotype.cell(task.found_space.places[int(path[1])].cell_type)
     genes = [gene for node in cell.nodes for gene in node]
     return genes[int(path[3])].operation

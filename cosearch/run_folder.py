@@ -63,7 +63,7 @@ class RunFolder:
     def create(cls, path: Path | None, config: Config, root: Path = Path("runs")) -> "RunFolder":
         """A new run at ``path``, which must be new or empty; default: ``root/<time>-<name>``.
 
-        The number of threads is resolved first: the stored configuration says what was used.
+        Threads and device are resolved first: the stored configuration says what was used.
         """
         config = config.resolved()
         target = _unused(root, config.name) if path is None else Path(path)

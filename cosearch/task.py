@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +46,7 @@ class Task:
     @classmethod
     def of(cls, run: RunFolder) -> "Task":
         config = run.config
-        data = load_data_set(config.data.name, config.seed)
+        data = load_data_set(config.data.name, config.seed, config.data)
         space = SearchSpace(
             channels=config.space.channels,
             cells=config.space.cells,
@@ -59,6 +59,16 @@ class Task:
         library, figures = MultiplierLibrary.load(run.luts), read_array_figures(run.luts)
         return cls(
             config, data, space, library, figures, _operands(run), run.luts, _assignment(run)
+        )
+
+    @property
+    def found_space(self) -> SearchSpace:
+        """The macro structure of the found network: `train.channels` and `train.cells` of it."""
+        train, space = self.config.train, self.space
+        return replace(
+            space,
+            channels=train.channels or space.channels,
+            cells=train.cells or space.cells,
         )
 
     @property

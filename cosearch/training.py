@@ -12,6 +12,7 @@ from torch.nn import functional
 from cosearch.assignment import Assignment, assigned
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
+from cosearch.device import computing, placed, torch_device
 from cosearch.genotype import Genotype
 from cosearch.metrics import record_metrics
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
@@ -28,11 +29,11 @@ def network_for(role: str, task: Task, genotype: Genotype) -> Network:
     run), with the exact one everywhere, or in fp32.
     """
     if role == "fp32":
-        return Network(task.space, genotype, float_arithmetic)
+        return Network(task.found_space, genotype, float_arithmetic)
     if role == "exact":
         genotype = genotype.with_multiplier(task.exact)
     gradient = task.config.train.gradient
-    network = Network(task.space, genotype, emulated_arithmetic(task.library, gradient))
+    network = Network(task.found_space, genotype, emulated_arithmetic(task.library, gradient))
     if role == "approximate" and task.assignment is not None:
         assigned(network, _checked(task.assignment, genotype), task.library, gradient)
     return network
@@ -71,7 +72,9 @@ class Training:
     ) -> None:
         self.role, self.task, self.settings = role, task, task.config.train
         torch.manual_seed(task.config.seed)
+        self.device = torch_device(task.config.device)
         self.network = network_for(role, task, genotype)
+        placed(self.network, self.device)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
             self.settings.learning_rate,
@@ -111,15 +114,17 @@ class Training:
         for batch in batches(
             self.images, self.task.data.pixel_scale, settings.batch_size, self.generator
         ):
-            logits = self.network(batch.images)
-            loss = functional.cross_entropy(logits, batch.labels)
+            images, labels = batch.images.to(self.device), batch.labels.to(self.device)
+            with computing(self.device, self.task.config.precision):
+                logits = self.network(images)
+                loss = functional.cross_entropy(logits, labels)
             self.optimiser.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
             self.optimiser.step()
             loss_sum, steps = loss_sum + float(loss.detach()), steps + 1
-            correct += int((logits.argmax(1) == batch.labels).sum())
-            count += len(batch.labels)
+            correct += int((logits.argmax(1) == labels).sum())
+            count += len(labels)
         seconds = time.perf_counter() - start
         return {"loss": loss_sum / steps, "accuracy": correct / count, "seconds": seconds}
 

@@ -1,20 +1,31 @@
 """Labelled images by name: a data set is one file here and one line in ``DATA_SETS``."""
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from hw.errors import unknown_name
 
+from .cifar10 import cifar10
 from .data_set import DataSet as DataSet
 from .data_set import Split as Split
 from .digits import digits
+from .image_folder import image_folder
 
-DATA_SETS: dict[str, Callable[[int], DataSet]] = {
+if TYPE_CHECKING:
+    from cosearch.config import Data
+
+DATA_SETS: "dict[str, Callable[[int, Data], DataSet]]" = {
     "digits": digits,
+    "cifar10": cifar10,
+    "image_folder": image_folder,
 }
 
 
-def load_data_set(name: str, seed: int) -> DataSet:
-    """The data set ``name``, divided into its splits by ``seed``."""
+def load_data_set(name: str, seed: int, settings: "Data | None" = None) -> DataSet:
+    """The data set ``name``, divided into its splits by ``seed``; `settings` default to those of
+    ``[data]``."""
+    from cosearch.config import Data
+
     if name not in DATA_SETS:
         raise unknown_name("data set", name, DATA_SETS)
-    return DATA_SETS[name](seed)
+    return DATA_SETS[name](seed, settings or Data())

@@ -4,14 +4,20 @@ Source: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UC
 Repository, 1998. Pixels are whole numbers from 0 to 16, kept as they are: their scale is 1/16.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from .data_set import DataSet, Split
+from .stratified import capped, stratified
+
+if TYPE_CHECKING:
+    from cosearch.config import Data
 
 SHARES = {"train": 0.35, "validation": 0.35, "test": 0.30}
 
 
-def digits(seed: int) -> DataSet:
+def digits(seed: int, settings: "Data") -> DataSet:
     """The digits in stratified splits by ``SHARES``; equal seeds give equal splits."""
     import torch
     from sklearn.datasets import load_digits
@@ -21,22 +27,6 @@ def digits(seed: int) -> DataSet:
     labels = bunch.target.astype(np.int64)
     splits = {
         name: Split(torch.from_numpy(pixels[chosen]), torch.from_numpy(labels[chosen]))
-        for name, chosen in stratified(labels, SHARES, seed).items()
+        for name, chosen in capped(stratified(labels, SHARES, seed), settings.most_images).items()
     }
     return DataSet("digits", 10, 1, 8, 1 / 16, splits)
-
-
-def stratified(labels: np.ndarray, shares: dict[str, float], seed: int) -> dict[str, np.ndarray]:
-    """Indices of each split in random order; each class is divided by ``shares``, rounded."""
-    random = np.random.default_rng(seed)
-    bounds = np.cumsum(list(shares.values()))[:-1]
-    parts: list[list[np.ndarray]] = [[] for _ in shares]
-    for label in np.unique(labels):
-        members = random.permutation(np.flatnonzero(labels == label))
-        cuts = np.rint(bounds * len(members)).astype(int)
-        for part, indices in zip(parts, np.split(members, cuts), strict=True):
-            part.append(indices)
-    return {
-        name: random.permutation(np.concatenate(part))
-        for name, part in zip(shares, parts, strict=True)
-    }

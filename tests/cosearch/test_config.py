@@ -92,7 +92,11 @@ def test_a_cell_library_is_relative_to_the_file_that_names_it(tmp_path: Path) ->
 
 def test_resolving_writes_the_number_of_threads() -> None:
     assert Config().resolved().threads >= 1
-    assert Config(threads=3).resolved() == Config(threads=3)
+    assert Config(threads=3, device="cpu").resolved() == Config(threads=3, device="cpu")
+
+
+def test_resolving_writes_the_device() -> None:
+    assert Config().resolved().device in ("cpu", "cuda")
 
 
 def test_differing_keys_are_named() -> None:
@@ -145,12 +149,13 @@ def test_a_configuration_without_the_newer_settings_loads() -> None:
 WRONG_TABLES = {
     "unknown section": (
         {"serach": {}},
-        "configuration key must be one of data, hardware, multipliers, name, search, seed, space, "
-        "threads, train, not 'serach'; did you mean 'search'?",
+        "configuration key must be one of data, device, hardware, multipliers, name, precision, "
+        "search, seed, space, threads, train, not 'serach'; did you mean 'search'?",
     ),
     "unknown key": (
         {"data": {"nam": "digits"}},
-        "key of [data] must be one of name, not 'nam'; did you mean 'name'?",
+        "key of [data] must be one of most_images, name, path, test_share, "
+        "validation_share, not 'nam'; did you mean 'name'?",
     ),
     "no table": ({"search": 3}, "search must be a table, [search], not 3"),
     "text for a number": (
@@ -214,7 +219,8 @@ WRONG_TABLES = {
     ),
     "unknown data set": (
         {"data": {"name": "digit"}},
-        "data.name must be one of digits, not 'digit'; did you mean 'digits'?",
+        "data.name must be one of cifar10, digits, image_folder, not 'digit'; "
+        "did you mean 'digits'?",
     ),
     "exact multiplier not first": (
         {"multipliers": {"candidates": ["mul8s_truncated_k4"]}},

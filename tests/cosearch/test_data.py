@@ -61,7 +61,9 @@ def test_equal_seeds_give_equal_splits_and_others_others(digits: DataSet) -> Non
 def test_an_unknown_data_set_is_one_line() -> None:
     with pytest.raises(InputError) as error:
         load_data_set("digit", 0)
-    message = "data set must be one of digits, not 'digit'; did you mean 'digits'?"
+    message = (
+        "data set must be one of cifar10, digits, image_folder, not 'digit'; did you mean 'digits'?"
+    )
     assert str(error.value) == message
 
 
