@@ -98,6 +98,8 @@ def run(
     An interrupted run goes on with: cosearch run --resume RUN
     """
     with _guard() as interrupted:
+        if _followed():
+            return
         from cosearch.pipeline import run_stages
         from cosearch.progress import Progress
 
@@ -128,6 +130,8 @@ def lut(
     Without RUN a new run folder is made, with the settings given here.
     """
     with _guard() as interrupted:
+        if _followed():
+            return
         if folder is not None:
             if out is not None:
                 _refuse("--out must be left out where RUN is given")
@@ -349,9 +353,24 @@ class _Interrupted:
 
 def _stage_on(folder: Path, name: str, force: bool) -> None:
     with _guard() as interrupted:
+        if _followed():
+            return
         from cosearch.run_folder import RunFolder
 
         _stage(RunFolder.open(folder), name, force, interrupted)
+
+
+def _followed() -> bool:
+    """Whether this was not the first of several processes, and has done its part."""
+    from cosearch.world import world_of
+
+    world = world_of()
+    if world.is_first:
+        return False
+    from cosearch.pipeline import follow_stages
+
+    follow_stages(world)
+    return True
 
 
 def _stage(found: "RunFolder", name: str, force: bool, interrupted: _Interrupted) -> None:
@@ -445,7 +464,8 @@ def _guard() -> Iterator[_Interrupted]:
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _forget_interruption()
-        typer.echo(f"interrupted; {interrupted.advice}", err=True)
+        if _speaks():
+            typer.echo(f"interrupted; {interrupted.advice}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _silence_output()
@@ -458,10 +478,19 @@ def _guard() -> Iterator[_Interrupted]:
 
         if not isinstance(error, InputError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        if _speaks(error):
+            typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     finally:
         _restore(previous)
+
+
+def _speaks(error: ValueError | None = None) -> bool:
+    """Not of what the first of several processes says for all."""
+    from cosearch.world import CommonError
+
+    own = error is not None and not isinstance(error, CommonError)
+    return own or os.environ.get("RANK", "0") == "0"
 
 
 REPEAT_S = 0.2

@@ -225,6 +225,12 @@ class Search(Section):
         "epochs between two records of the largest eigenvalue of the Hessian in alphas; 0: none",
         minimum=0,
     )
+    checkpoint_minutes: float = _setting(
+        10.0,
+        "time between checkpoints inside an epoch; 0: only after epochs",
+        unit="min",
+        minimum=0.0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -251,6 +257,12 @@ class Train(Section):
     weight_decay: float = _setting(3e-4, "of the weights", minimum=0.0)
     gradient_clip: float = _setting(5.0, "largest norm of the gradient", above=0.0)
     gradient: str = _setting("straight_through", "of approximate products", choices=GRADIENTS)
+    checkpoint_minutes: float = _setting(
+        10.0,
+        "time between checkpoints inside an epoch; 0: only after epochs",
+        unit="min",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)
