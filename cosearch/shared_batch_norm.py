@@ -57,8 +57,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
 
     @torch.no_grad()
     def _statistics(self, x: Tensor) -> tuple[Tensor, Tensor, int]:
-        """Mean and (biased) variance of each channel, float32, and the number of values."""
-        own, own_mean = torch.var_mean(x.float(), ALL_BUT_CHANNELS, correction=0)
+        """Mean and (biased) variance of each channel, and the number of values."""
+        own, own_mean = torch.var_mean(_wide(x), ALL_BUT_CHANNELS, correction=0)
         variances, means = self.gather(torch.cat([own, own_mean])).chunk(2, dim=1)
         mean = means.mean(0)
         variance = variances.mean(0) + (means - mean).square().mean(0)
@@ -90,9 +90,14 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         x, mean, inverse = ctx.saved_tensors
-        gradient = gradients[0].float()
+        gradient = _wide(gradients[0])
         normalised = (x - mean.view(CHANNELS)) * inverse.view(CHANNELS)
         sums = [part.sum(ALL_BUT_CHANNELS) for part in (gradient, gradient * normalised)]
         first, second = ctx.sum(torch.cat(sums)).div(ctx.count).chunk(2)
         passed = gradient - first.view(CHANNELS) - normalised * second.view(CHANNELS)
         return (passed * inverse.view(CHANNELS)).to(x.dtype), None, None, None, None
+
+
+def _wide(x: Tensor) -> Tensor:
+    """In float32, or wider where `x` is."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
