@@ -31,7 +31,7 @@ from .smooth import ONE_NODE, objective, smooth
 from .smooth import optimisers as smooth_optimisers
 from .test_searching import SmallLibrary
 
-STRATEGIES = ("darts", "darts_second_order", "gdas", "drnas")
+STRATEGIES = ("darts", "darts_second_order", "gdas")
 STEPS = 2
 
 

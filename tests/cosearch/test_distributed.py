@@ -101,7 +101,7 @@ def test_both_processes_hold_the_same_bits(two: list[Results]) -> None:
 def test_the_emulated_search_and_a_training_equal_those_of_one_process(
     one: Results, two: list[Results]
 ) -> None:
-    """In float32: to rounding without quantisation. With it, to what one flipped level makes: images
+    """In float32: to rounding without quantisation, with it to what a flipped level makes: images
     times 1 + 1e-7 change the loss of the first pass as much.
     """
     alone = one["emulated"]
@@ -173,12 +173,11 @@ def run(tmp_path: Path) -> Path:
 
 
 def _started(run: Path) -> "list[subprocess.Popen[str]]":
-    """Two processes that search, with a new checkpoint."""
+    """Two processes that search, once there is a checkpoint."""
     checkpoint = run / "search" / "checkpoint.pt"
-    before = checkpoint.stat().st_mtime_ns if checkpoint.exists() else 0
     processes = _two("cosearch", "search", "run", cwd=run.parent)
     deadline = time.monotonic() + 100
-    while not checkpoint.exists() or checkpoint.stat().st_mtime_ns == before:
+    while not checkpoint.exists():
         assert all(process.poll() is None for process in processes), processes[0].communicate()
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -197,12 +196,6 @@ def test_what_ends_one_ends_all_and_torchrun_goes_on(run: Path) -> None:
     code, err = _ended(first)
     assert code == 2 and err.startswith("error: all processes must go on to the end"), err
     assert err.count("\n") == 1
-
-    first, second = _started(run)
-    for process in (first, second):
-        process.send_signal(signal.SIGINT)
-    assert _ended(second) == (130, "")
-    assert _ended(first) == (130, "interrupted; go on with: cosearch search run\n")
 
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2"]
     done = subprocess.run(
