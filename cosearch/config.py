@@ -231,6 +231,9 @@ class Search(Section):
         unit="min",
         minimum=0.0,
     )
+    gradient_checkpointing: bool = _setting(
+        False, "cells are computed twice instead of keeping their activations: less memory, slower"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -435,6 +438,8 @@ def available_cores() -> int:
 
 def checked_value(key: str, value: Any, setting: "Field[Any]") -> Any:
     """``value`` in the type of ``setting``; ``InputError`` where type, range or choice is wrong."""
+    if setting.type is bool:
+        return _truth(key, value)
     if setting.type is int:
         return _in_range(key, _integer(key, value), setting)
     if setting.type is float:
@@ -444,6 +449,12 @@ def checked_value(key: str, value: Any, setting: "Field[Any]") -> Any:
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{key} must be a list of names, not {value!r}")
     return tuple(_chosen(key, _text(key, item), setting) for item in value)
+
+
+def _truth(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, not {value!r}")
+    return value
 
 
 def _integer(key: str, value: Any) -> int:
@@ -584,6 +595,8 @@ def _value_as(example: Any, text: str) -> Any:
         return _list_of_names(text)
     if isinstance(example, str):
         return text
+    if isinstance(example, bool):
+        return {"true": True, "false": False}.get(text, text)
     for kind in (int, float):
         try:
             return kind(text)
@@ -631,6 +644,8 @@ def _toml_value(value: Any) -> str:
         return f"[{items}]" if len(items) < 80 else "[\n" + _toml_items(value) + "]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return repr(value)
 
 

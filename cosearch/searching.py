@@ -2,6 +2,7 @@
 end.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -15,6 +16,7 @@ from cosearch.distributed import same_everywhere, shared
 from cosearch.eigenvalue import largest_hessian_eigenvalue
 from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
+from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
 from cosearch.objective import Budget, EnergyModel, Objective
 from cosearch.perturbation import perturbation_scores
@@ -79,6 +81,7 @@ class Search:
         energies = [task.library[name].cost.energy_fj for name in names]
         energy = EnergyModel.of(self.supernet, task.input_shape, energies)
         self.objective = Objective(energy, self.settings.energy_weight, self._budget())
+        self.supernet.gradient_checkpointing = self.settings.gradient_checkpointing
         shared(self.supernet, world)
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
@@ -125,6 +128,7 @@ class Search:
         """Search to the last epoch, from the checkpoint in `folder` where there is one."""
         checkpoint = folder.search_checkpoint
         state = interrupted_state(checkpoint, "search", folder)
+        progress.log(f"  {self._memory_line()}")
         if state is not None:
             self.restore(state, str(checkpoint))
             progress.log(f"  goes on after epoch {self.epoch}{self._step_of_epoch()}")
@@ -146,6 +150,30 @@ class Search:
                 f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
             )
         return self.genotype()
+
+    def _memory_line(self) -> str:
+        images = self.settings.batch_size // self.world.size
+        device = next(self.supernet.parameters()).device
+        return check_memory(self.memory(), "search.batch_size", images, device)
+
+    def memory(self) -> Memory:
+        """What a step past the warm-up takes; the search is left as it is."""
+        state = copy.deepcopy(self.state())
+
+        def step(images: int) -> None:
+            train, validation = (self._first_images(n, images) for n in ("train", "validation"))
+            draws = torch.Generator().manual_seed(0)
+            net, goal, optimisers, world = (
+                self.supernet, self.objective, self.optimisers, self.world,
+            )  # fmt: skip
+            at = Step(net, goal, optimisers, train, validation, False, 0.0, draws, world)
+            self.strategy.step(at)
+
+        both = (self.optimisers.weights, self.optimisers.architecture)
+        found = measured_memory(step, self.supernet, both)
+        self.supernet.zero_grad()
+        self.restore(state, "memory")
+        return found
 
     def _begin(self) -> Begun:
         """The epoch that is under way, or a new one."""
@@ -201,11 +229,14 @@ class Search:
 
     def _first_validation_images(self, count: int) -> list[Batch]:
         """The same ones every time, in batches."""
-        data, size = self.task.data, self.settings.batch_size
-        split = data.splits["validation"]
-        images = split.images[:count].to(torch.float32) * data.pixel_scale
-        pairs = zip(images.split(size), split.labels[:count].split(size), strict=True)
+        first, size = self._first_images("validation", count), self.settings.batch_size
+        pairs = zip(first.images.split(size), first.labels.split(size), strict=True)
         return [Batch(*pair) for pair in pairs]
+
+    def _first_images(self, name: str, count: int) -> Batch:
+        split = self.task.data.splits[name]
+        images = split.images[:count].to(torch.float32) * self.task.data.pixel_scale
+        return Batch(images, split.labels[:count])
 
     def _warming_up(self, epoch: int) -> bool:
         return epoch < self.settings.warmup_share * self.settings.epochs

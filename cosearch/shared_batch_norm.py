@@ -69,8 +69,8 @@ class SharedBatchNorm2d(nn.BatchNorm2d):
         """Move the running statistics."""
         assert self.momentum is not None
         assert self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None
-        self.num_batches_tracked.add_(1)
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
         self.running_mean.lerp_(mean, self.momentum)
         self.running_var.lerp_(variance, self.momentum)
 

@@ -15,6 +15,7 @@ from cosearch.choices import Choices, Form
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.network import classifier, preprocess, stem
 from cosearch.operations import OPERATIONS, Arithmetic
+from cosearch.recomputing import recomputed
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
@@ -137,7 +138,9 @@ class Supernet(nn.Module):
     """Weights, alphas and betas of the whole space in one module (and one state_dict).
 
     `candidates` are the multipliers that betas weigh; stem and classifier use `exact`, a candidate
-    list of one; `form` is the strategy's. Input (N, C, H, W) in [0, 1], output logits (N, classes).
+    list of one; `form` is the strategy's. gradient_checkpointing: cells are computed a second time
+    in the backward pass instead of keeping their activations. Input (N, C, H, W) in [0, 1], output
+    logits (N, classes).
     """
 
     def __init__(
@@ -145,6 +148,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space, self.candidates, self.exact, self.form = space, candidates, exact, form
+        self.gradient_checkpointing = False
         self.stem = stem(space, Arithmetic(exact, affine=True))
         arithmetic = Arithmetic(candidates, affine=False)
         self.cells = nn.ModuleList(
@@ -164,9 +168,15 @@ class Supernet(nn.Module):
             choices = self.all_choices()
         before = last = self.stem(x)
         for place, cell in zip(self.space.places, self.cells, strict=True):
-            before, last = last, cell(before, last, choices[place.cell_type])
+            before, last = last, self._through(cell, before, last, choices[place.cell_type])
         logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1))
         return logits
+
+    def _through(self, cell: nn.Module, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return recomputed(cell, before, last, choices)
+        result: Tensor = cell(before, last, choices)
+        return result
 
     def all_choices(self) -> dict[str, Choices]:
         """The shares by cell type."""

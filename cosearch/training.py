@@ -2,6 +2,7 @@
 epoch.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +17,7 @@ from cosearch.data import Split
 from cosearch.distributed import averaged, same_everywhere, shared
 from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
+from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
 from cosearch.progress import Progress
@@ -105,6 +107,7 @@ class Training:
         """Train to the last epoch, from the checkpoint in `folder` where there is one."""
         checkpoint = folder.train_checkpoint(self.role)
         state = interrupted_state(checkpoint, "train", folder)
+        progress.log(f"  {self.role}: {self._memory_line()}")
         if state is not None:
             self.restore(state, str(checkpoint))
             progress.log(f"  {self.role}: goes on after epoch {self.epoch}{self._step_of_epoch()}")
@@ -121,6 +124,25 @@ class Training:
         if self.world.is_first:
             save_checkpoint(folder.weights(self.role), self.network.state_dict())
         return self.network
+
+    def _memory_line(self) -> str:
+        images = self.settings.batch_size // self.world.size
+        device = next(self.network.parameters()).device
+        return check_memory(self.memory(), "train.batch_size", images, device)
+
+    def memory(self) -> Memory:
+        """What a step takes; the training is left as it is."""
+        state, scale = copy.deepcopy(self.state()), self.task.data.pixel_scale
+
+        def step(images: int) -> None:
+            pixels = self.images.images[:images].to(torch.float32) * scale
+            self._step(Batch(pixels, self.images.labels[:images]))
+
+        training = self.network.training
+        found = measured_memory(step, self.network.train(), [self.optimiser])
+        self.network.train(training).zero_grad()
+        self.restore(state, "memory")
+        return found
 
     def _begin(self) -> Begun:
         """The epoch that is under way, or a new one."""

@@ -150,7 +150,7 @@ def test_a_run_writes_checkpoints_inside_epochs_and_goes_on_from_them(tmp_path: 
     straight, folder = _search(checkpoint_minutes=0.0), _folder(tmp_path)
     straight.run(RunFolder.create(tmp_path / "straight", _config()), QUIET)
     cut = _search(checkpoint_minutes=1e-9)
-    cut.strategy = Dying(cut.strategy, 5)
+    cut.strategy = Dying(cut.strategy, 3 + 5)  # three to see how much memory it takes
     with pytest.raises(EndedError):
         cut.run(folder, QUIET)
     resumed, lines = _search(checkpoint_minutes=1e-9), io.StringIO()
