@@ -92,6 +92,9 @@ def run(
     name: Name = None,
     cells: Cells = None,
     override: Overrides = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Mirror the metrics for TensorBoard, too.")
+    ] = False,
 ) -> None:
     """The whole job: lut, search, train, evaluate, export and report, in a new run folder.
 
@@ -103,11 +106,12 @@ def run(
         from cosearch.pipeline import run_stages
         from cosearch.progress import Progress
 
+        settings = [*_settings(override, cells), *(["tensorboard=true"] if tensorboard else [])]
         if resume:
-            found = _resumed(folder, out, config, _settings(override, cells), seed, name)
+            found = _resumed(folder, out, config, settings, seed, name)
         else:
             _refuse_folder(folder)
-            found = _created(out, config, _settings(override, cells), seed, name)
+            found = _created(out, config, settings, seed, name)
         interrupted.advice = f"go on with: cosearch run --resume {found.path}"
         interrupted.folder = found.path
         typer.echo(f"run folder: {found.path}")
@@ -392,9 +396,12 @@ def _created(
     out: Path | None, file: Path | None, override: list[str], seed: int | None, name: str | None
 ) -> "RunFolder":
     from cosearch.config import load_config
+    from cosearch.mirror import check_mirror
     from cosearch.run_folder import RunFolder
 
-    return RunFolder.create(out, load_config(file, override, seed, name=name))
+    config = load_config(file, override, seed, name=name)
+    check_mirror(config)
+    return RunFolder.create(out, config)
 
 
 def _resumed(

@@ -277,6 +277,9 @@ class Config:
     threads: int = _setting(
         0, "processor threads; 0: all cores, and the number is written", minimum=0, maximum=4096
     )
+    tensorboard: bool = _setting(
+        False, "whether metrics are mirrored for TensorBoard, which is an extra"
+    )
     hardware: Hardware = field(default_factory=Hardware)
     multipliers: Multipliers = field(default_factory=Multipliers)
     data: Data = field(default_factory=Data)

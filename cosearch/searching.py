@@ -18,6 +18,7 @@ from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
 from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
+from cosearch.mirror import mirrored
 from cosearch.objective import Budget, EnergyModel, Objective
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
@@ -133,23 +134,30 @@ class Search:
             self.restore(state, str(checkpoint))
             progress.log(f"  goes on after epoch {self.epoch}{self._step_of_epoch()}")
         pause = Pause(self.settings.checkpoint_minutes, self.world)
-        while self.epoch < self.settings.epochs and not self.collapsed:
-            begun = self._begin()
-            result = self.one_epoch(progress, lambda: pause.is_due() and self._save(folder))
-            row = self._metrics(result)
-            self.epoch += 1
-            if self._exceeds_skips(row["skips"]):
-                self.within = begun.architecture
-            self._check_processes()
-            if self.world.is_first:
-                record_metrics(folder.search_metrics, row)
-            self._save(folder)
-            progress.log(_line(row, self.settings.epochs))
+        with mirrored(folder, "search", self.epoch, self.world.is_first) as mirror:
+            while self.epoch < self.settings.epochs and not self.collapsed:
+                row = self._epoch_of_run(folder, progress, pause)
+                mirror(row)
+                progress.log(_line(row, self.settings.epochs))
         if self.collapsed:
             progress.log(
                 f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
             )
         return self.genotype()
+
+    def _epoch_of_run(self, folder: RunFolder, progress: Progress, pause: Pause) -> dict[str, Any]:
+        """One epoch, recorded and saved; its metrics."""
+        begun = self._begin()
+        result = self.one_epoch(progress, lambda: pause.is_due() and self._save(folder))
+        row = self._metrics(result)
+        self.epoch += 1
+        if self._exceeds_skips(row["skips"]):
+            self.within = begun.architecture
+        self._check_processes()
+        if self.world.is_first:
+            record_metrics(folder.search_metrics, row)
+        self._save(folder)
+        return row
 
     def _memory_line(self) -> str:
         images = self.settings.batch_size // self.world.size

@@ -19,6 +19,7 @@ from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
 from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
+from cosearch.mirror import mirrored
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -113,17 +114,23 @@ class Training:
             progress.log(f"  {self.role}: goes on after epoch {self.epoch}{self._step_of_epoch()}")
         pause = Pause(self.settings.checkpoint_minutes, self.world)
         epochs = range(self.epoch, self.settings.epochs)
-        for _ in progress.track(epochs, f"{self.role}, epochs"):
-            row = self.one_epoch(lambda: pause.is_due() and self._save(folder))
-            self.epoch += 1
-            self._check_processes()
-            row = {"network": self.role, "epoch": self.epoch, **row}
-            if self.world.is_first:
-                record_metrics(folder.train_metrics, row)
-            self._save(folder)
+        with mirrored(folder, f"train-{self.role}", self.epoch, self.world.is_first) as mirror:
+            for _ in progress.track(epochs, f"{self.role}, epochs"):
+                mirror(self._epoch_of_run(folder, pause))
         if self.world.is_first:
             save_checkpoint(folder.weights(self.role), self.network.state_dict())
         return self.network
+
+    def _epoch_of_run(self, folder: RunFolder, pause: Pause) -> dict[str, Any]:
+        """One epoch, recorded and saved; its metrics."""
+        numbers = self.one_epoch(lambda: pause.is_due() and self._save(folder))
+        self.epoch += 1
+        self._check_processes()
+        row = {"network": self.role, "epoch": self.epoch, **numbers}
+        if self.world.is_first:
+            record_metrics(folder.train_metrics, row)
+        self._save(folder)
+        return row
 
     def _memory_line(self) -> str:
         images = self.settings.batch_size // self.world.size

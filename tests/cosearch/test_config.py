@@ -133,7 +133,7 @@ WRONG_TABLES = {
     "unknown section": (
         {"serach": {}},
         "configuration key must be one of data, hardware, multipliers, name, search, seed, space, "
-        "threads, train, not 'serach'; did you mean 'search'?",
+        "tensorboard, threads, train, not 'serach'; did you mean 'search'?",
     ),
     "unknown key": (
         {"data": {"nam": "digits"}},
