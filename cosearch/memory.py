@@ -2,8 +2,8 @@
 
 What a step holds at its peak is a fixed part (gradients, tables) and a part for each image; two
 sizes of batch tell them apart. On a GPU the allocator counts. Elsewhere storages are counted that
-operators return, from when they are made until they are gone: what an operator takes and gives back
-inside itself is not seen.
+operators return, inside emulated ones, too, from when they are made until they are gone; what a
+library takes and gives back inside one of its own is not seen.
 """
 
 import weakref
@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from hw.errors import InputError
+from lut.operators import IMPLEMENTATIONS
 
 __all__ = ["Memory", "check_memory", "measured_memory", "peak_bytes"]
 
@@ -97,12 +98,21 @@ class _Living(TorchDispatchMode):
         self._known: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
+        result = self._result(func, args, kwargs or {})
         given = {s.data_ptr() for s in _storages((args, kwargs))}
         for storage in _storages(result):
             if storage.data_ptr() not in given | self._known:
                 self._count(storage)
         return result
+
+    def _result(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Of one operator; emulated ones are looked into."""
+        if func.namespace != "lut":
+            return func(*args, **kwargs)
+        schema = func._schema
+        rest = [kwargs[a.name] for a in schema.arguments[len(args) :]]
+        with self:
+            return IMPLEMENTATIONS[schema.name.removeprefix("lut::")](*args, *rest)
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         place, size = storage.data_ptr(), storage.nbytes()
@@ -117,7 +127,9 @@ class _Living(TorchDispatchMode):
 
 
 def _storages(values: Any) -> list[torch.UntypedStorage]:
-    return [leaf.untyped_storage() for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    """Of all tensors in `values`, but of those that a library packs in its own way."""
+    tensors = [leaf for leaf in tree_leaves(values) if isinstance(leaf, Tensor)]
+    return [tensor.untyped_storage() for tensor in tensors if tensor.layout is torch.strided]
 
 
 def _resident(network: nn.Module, optimisers: Iterable[Optimizer]) -> int:

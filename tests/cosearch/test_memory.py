@@ -47,28 +47,19 @@ def test_peaks_are_those_of_tensors_that_live() -> None:
     assert peak_bytes(work, CPU) == 8000
 
 
+@pytest.mark.parametrize("settings", [{}, {"gradient_checkpointing": True}, {"strategy": "gdas"}])
 @pytest.mark.parametrize("images", [16, 48])
-def test_predicted_memory_of_a_search_is_near_what_the_profiler_sees(images: int) -> None:
-    search = _search(emulated=True)
+def test_predicted_memory_of_a_search_is_near_what_the_profiler_sees(
+    images: int, settings: dict[str, Any]
+) -> None:
+    search = _search(emulated=True, **settings)
     before = copy.deepcopy(search.state())
     predicted = search.memory().of_a_step(images)
     assert _same(before, search.state())
     step = _step_of(search, images)
     step()
-    assert predicted == pytest.approx(_profiled_peak(step), rel=0.25)
-
-
-@pytest.mark.parametrize("settings", [{"gradient_checkpointing": True}, {"strategy": "gdas"}])
-def test_predicted_memory_grows_with_the_batch_as_the_measured_one(
-    settings: dict[str, Any],
-) -> None:
-    """Where little is kept, what operators take inside themselves counts; nobody sees it here."""
-    search = _search(emulated=True, **settings)
-    predicted = search.memory().of_a_step(48)
-    step = _step_of(search, 48)
-    step()
     search.draws = torch.Generator().manual_seed(0)
-    assert predicted == pytest.approx(peak_bytes(step, CPU), rel=0.25)
+    assert predicted == pytest.approx(_profiled_peak(step), rel=0.25)
 
 
 def _step_of(search: Search, images: int) -> Callable[[], object]:
