@@ -92,20 +92,26 @@ def run(
     name: Name = None,
     cells: Cells = None,
     override: Overrides = None,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Mirror the metrics for TensorBoard, too.")
+    ] = False,
 ) -> None:
     """The whole job: lut, search, train, evaluate, export and report, in a new run folder.
 
     An interrupted run goes on with: cosearch run --resume RUN
     """
     with _guard() as interrupted:
+        if _followed():
+            return
         from cosearch.pipeline import run_stages
         from cosearch.progress import Progress
 
+        settings = [*_settings(override, cells), *(["tensorboard=true"] if tensorboard else [])]
         if resume:
-            found = _resumed(folder, out, config, _settings(override, cells), seed, name)
+            found = _resumed(folder, out, config, settings, seed, name)
         else:
             _refuse_folder(folder)
-            found = _created(out, config, _settings(override, cells), seed, name)
+            found = _created(out, config, settings, seed, name)
         interrupted.advice = f"go on with: cosearch run --resume {found.path}"
         interrupted.folder = found.path
         typer.echo(f"run folder: {found.path}")
@@ -128,6 +134,8 @@ def lut(
     Without RUN a new run folder is made, with the settings given here.
     """
     with _guard() as interrupted:
+        if _followed():
+            return
         if folder is not None:
             if out is not None:
                 _refuse("--out must be left out where RUN is given")
@@ -475,9 +483,24 @@ class _Interrupted:
 
 def _stage_on(folder: Path, name: str, force: bool) -> None:
     with _guard() as interrupted:
+        if _followed():
+            return
         from cosearch.run_folder import RunFolder
 
         _stage(RunFolder.open(folder), name, force, interrupted)
+
+
+def _followed() -> bool:
+    """Whether this was not the first of several processes, and has done its part."""
+    from cosearch.world import world_of
+
+    world = world_of()
+    if world.is_first:
+        return False
+    from cosearch.pipeline import follow_stages
+
+    follow_stages(world)
+    return True
 
 
 def _stage(found: "RunFolder", name: str, force: bool, interrupted: _Interrupted) -> None:
@@ -499,9 +522,12 @@ def _created(
     out: Path | None, file: Path | None, override: list[str], seed: int | None, name: str | None
 ) -> "RunFolder":
     from cosearch.config import load_config
+    from cosearch.mirror import check_mirror
     from cosearch.run_folder import RunFolder
 
-    return RunFolder.create(out, load_config(file, override, seed, name=name))
+    config = load_config(file, override, seed, name=name)
+    check_mirror(config)
+    return RunFolder.create(out, config)
 
 
 def _resumed(
@@ -573,7 +599,8 @@ def _guard() -> Iterator[_Interrupted]:
     except KeyboardInterrupt:
         signal.setitimer(signal.ITIMER_REAL, 0)
         _forget_interruption()
-        typer.echo(f"interrupted; {interrupted.advice}", err=True)
+        if _speaks():
+            typer.echo(f"interrupted; {interrupted.advice}", err=True)
         raise typer.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _silence_output()
@@ -586,10 +613,19 @@ def _guard() -> Iterator[_Interrupted]:
 
         if not isinstance(error, InputError):
             raise
-        typer.echo(f"error: {error}", err=True)
+        if _speaks(error):
+            typer.echo(f"error: {error}", err=True)
         raise typer.Exit(REFUSED) from None
     finally:
         _restore(previous)
+
+
+def _speaks(error: ValueError | None = None) -> bool:
+    """Not of what the first of several processes says for all."""
+    from cosearch.world import CommonError
+
+    own = error is not None and not isinstance(error, CommonError)
+    return own or os.environ.get("RANK", "0") == "0"
 
 
 REPEAT_S = 0.2

@@ -379,6 +379,15 @@ class Search(Section):
         minimum=0.0,
         maximum=1.0,
     )
+    checkpoint_minutes: float = _setting(
+        10.0,
+        "time between checkpoints inside an epoch; 0: only after epochs",
+        unit="min",
+        minimum=0.0,
+    )
+    gradient_checkpointing: bool = _setting(
+        False, "cells are computed twice instead of keeping their activations: less memory, slower"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -415,6 +424,12 @@ class Train(Section):
         0, "of the found network's first cell; 0: space.channels", minimum=0, maximum=1024
     )
     cells: int = _setting(0, "of the found network; 0: space.cells", minimum=0, maximum=64)
+    checkpoint_minutes: float = _setting(
+        10.0,
+        "time between checkpoints inside an epoch; 0: only after epochs",
+        unit="min",
+        minimum=0.0,
+    )
 
 
 @dataclass(frozen=True)
@@ -433,6 +448,9 @@ class Config:
     )
     precision: str = _setting(
         "fp32", "of networks' passes; bf16: autocast, weights stay fp32", choices=PRECISIONS
+    )
+    tensorboard: bool = _setting(
+        False, "whether metrics are mirrored for TensorBoard, which is an extra"
     )
     hardware: Hardware = field(default_factory=Hardware)
     multipliers: Multipliers = field(default_factory=Multipliers)
@@ -640,6 +658,8 @@ def available_cores() -> int:
 
 def checked_value(key: str, value: Any, setting: "Field[Any]") -> Any:
     """``value`` in the type of ``setting``; ``InputError`` where type, range or choice is wrong."""
+    if setting.type is bool:
+        return _truth(key, value)
     if setting.type is int:
         return _in_range(key, _integer(key, value), setting)
     if setting.type is float:
@@ -649,6 +669,12 @@ def checked_value(key: str, value: Any, setting: "Field[Any]") -> Any:
     if not isinstance(value, (list, tuple)):
         raise InputError(f"{key} must be a list of names, not {value!r}")
     return tuple(_chosen(key, _text(key, item), setting) for item in value)
+
+
+def _truth(key: str, value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise InputError(f"{key} must be true or false, not {value!r}")
+    return value
 
 
 def _integer(key: str, value: Any) -> int:
@@ -791,6 +817,8 @@ def _value_as(example: Any, text: str) -> Any:
         return _list_of_names(text)
     if isinstance(example, str):
         return text
+    if isinstance(example, bool):
+        return {"true": True, "false": False}.get(text, text)
     for kind in (int, float):
         try:
             return kind(text)
@@ -838,6 +866,8 @@ def _toml_value(value: Any) -> str:
         return f"[{items}]" if len(items) < 80 else "[\n" + _toml_items(value) + "]"
     if isinstance(value, str):
         return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool):
+        return "true" if value else "false"
     return repr(value)
 
 

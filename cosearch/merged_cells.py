@@ -19,7 +19,7 @@ from cosearch.norm_mixtures import normalised_relu, weighted_sum
 from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
 from lut import ApproxConv2d
 
-__all__ = ["Edge", "Edges", "follow_first", "merged_preprocess"]
+__all__ = ["Edge", "Edges", "can_merge", "follow_first", "merged_preprocess"]
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
 SKIP = "skip_connect"
@@ -172,6 +172,14 @@ def _one(x: Tensor) -> Tensor:
     return torch.ones(1, dtype=torch.float32, device=x.device)
 
 
+def can_merge(cell: nn.Module) -> bool:
+    """Whether batch norms see one process's batch alone: those that several share are a class of
+    their own.
+    """
+    norms = (module for module in cell.modules() if isinstance(module, nn.BatchNorm2d))
+    return all(type(norm) is nn.BatchNorm2d for norm in norms)
+
+
 @torch.no_grad()
 def follow_first(cell: nn.Module, edges: Edges) -> None:
     """Count a batch in each batch norm of a cell; pools of all edges out of a state have seen what
@@ -179,7 +187,8 @@ def follow_first(cell: nn.Module, edges: Edges) -> None:
     """
     norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
     counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
-    torch._foreach_add_(counts, 1)
+    if counts:
+        torch._foreach_add_(counts, 1)
     targets: list[Tensor] = []
     sources: list[Tensor] = []
     for first, *others in edges.leaving:

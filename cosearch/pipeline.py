@@ -4,8 +4,10 @@ import importlib
 import time
 from dataclasses import dataclass
 
+from cosearch.leading import Call, Leader, calls, leading
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
+from cosearch.world import World, world_of
 from hw.errors import InputError, unknown_name
 
 
@@ -30,13 +32,13 @@ STAGES: dict[str, Stage] = {
 
 def run_stages(run: RunFolder, progress: Progress) -> None:
     """Every stage that is not finished, in order."""
-    with run.locked():
+    with run.locked(), leading() as leader:
         for number, stage in enumerate(STAGES.values(), 1):
             heading = f"[{number}/{len(STAGES)}] {stage.name}: {stage.title}"
             if run.finished(stage.name):
                 progress.log(f"{heading} (already finished)")
             else:
-                _perform(run, stage, heading, progress)
+                _perform(run, stage, heading, progress, leader)
 
 
 def run_stage(run: RunFolder, name: str, progress: Progress, *, force: bool = False) -> bool:
@@ -44,7 +46,7 @@ def run_stage(run: RunFolder, name: str, progress: Progress, *, force: bool = Fa
     if name not in STAGES:
         raise unknown_name("stage", name, STAGES)
     stage = STAGES[name]
-    with run.locked():
+    with run.locked(), leading() as leader:
         _require_result(run, stage)
         if run.finished(name) and not force:
             return False
@@ -52,21 +54,34 @@ def run_stage(run: RunFolder, name: str, progress: Progress, *, force: bool = Fa
             aside = run.set_aside(name)
             if aside is not None:
                 progress.log(f"what {name} and later stages wrote is now in {aside}")
-        _perform(run, stage, f"{stage.name}: {stage.title}", progress)
+        _perform(run, stage, f"{stage.name}: {stage.title}", progress, leader)
     return True
 
 
-def _perform(run: RunFolder, stage: Stage, heading: str, progress: Progress) -> None:
+def follow_stages(world: World) -> None:
+    """As a process that is not the first: its part of the stages that the first calls for."""
+    for call in calls(world):
+        _work(RunFolder.open(call.folder), call.stage, Progress(quiet=True))
+
+
+def _perform(
+    run: RunFolder, stage: Stage, heading: str, progress: Progress, leader: Leader
+) -> None:
     progress.stage(heading)
     start = time.perf_counter()
-    module = importlib.import_module(f"cosearch.stages.{stage.name}")
-    if stage.name != "report":
-        _use_threads(run.config.threads)
+    leader.call(Call(stage.name, str(run.path.resolve())))
     try:
-        module.run(run, progress)
+        _work(run, stage.name, progress)
     finally:
         progress.close()
     run.finish(stage.name, time.perf_counter() - start)
+
+
+def _work(run: RunFolder, name: str, progress: Progress) -> None:
+    module = importlib.import_module(f"cosearch.stages.{name}")
+    if name != "report":
+        _use_threads(run.config.threads)
+    module.run(run, progress)
 
 
 def _require_result(run: RunFolder, stage: Stage) -> None:
@@ -85,6 +100,7 @@ def _require_result(run: RunFolder, stage: Stage) -> None:
 
 
 def _use_threads(number: int) -> None:
+    """The processes of one machine divide them."""
     import torch
 
-    torch.set_num_threads(number)
+    torch.set_num_threads(max(1, number // world_of().local_size))

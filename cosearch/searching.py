@@ -2,8 +2,10 @@
 end.
 """
 
-import time
+import copy
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -11,12 +13,16 @@ from torch import Tensor
 
 from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.checkpoint import save_checkpoint
+from cosearch.distributed import same_everywhere, shared
 from cosearch.eigenvalue import largest_hessian_eigenvalue
+from cosearch.epoch import Pause, Tally
 from cosearch.expectations import Expectations
 from cosearch.genotype import Genotype
 from cosearch.layer_use import LayerUse
 from cosearch.mapped_netlists import read_mapped_netlists
+from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
+from cosearch.mirror import mirrored
 from cosearch.objective import Objective
 from cosearch.operand_statistics import OperandStatistics, gathered_statistics
 from cosearch.perturbation import perturbation_scores
@@ -26,8 +32,16 @@ from cosearch.selection import ANY_NUMBER, normal_skips, selected
 from cosearch.strategies import Batch, strategy
 from cosearch.strategies.strategy import Optimisers, Step, StepResult
 from cosearch.supernet import Supernet
-from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
+from cosearch.task import (
+    Task,
+    batch_count,
+    batches,
+    cosine,
+    interrupted_state,
+    resumable_key,
+)
 from cosearch.terms import CostedSpace, terms_of
+from cosearch.world import ALONE, World
 from hw.errors import InputError
 from hw.files import write_json
 from lut import Candidates
@@ -43,13 +57,29 @@ class EpochResult:
     train_accuracy: float
     validation_loss: float
     validation_accuracy: float
+    seconds: float
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """An epoch under way: what it began with (alphas, betas, gammas; the state of the generator of
+    permutations), and its steps so far.
+    """
+
+    architecture: dict[str, Tensor]
+    generator: Tensor
+    tally: Tally
 
 
 class Search:
-    """A search that can be stopped after any epoch and goes on from its checkpoint, bit for bit."""
+    """A search that can be stopped at any time and goes on from its last checkpoint, bit for bit.
 
-    def __init__(self, task: Task) -> None:
-        self.task, self.settings = task, task.config.search
+    All processes of `world` do it together: with the batches of one process, each its share.
+    """
+
+    def __init__(self, task: Task, world: World = ALONE) -> None:
+        self.task, self.settings, self.world = task, task.config.search, world
+        world.check_batch_size("search.batch_size", self.settings.batch_size)
         torch.manual_seed(task.config.seed)
         names = task.searched
         luts = task.library.luts(names)
@@ -69,10 +99,13 @@ class Search:
         self.objective = Objective(self.use, ())
         self._cost()
         self.options = self._budgeted_options()
+        self.supernet.gradient_checkpointing = self.settings.gradient_checkpointing
+        shared(self.supernet, world)
         self.optimisers = self._optimisers()
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
+        self.begun: Begun | None = None
         self.within: dict[str, Tensor] | None = None  # alphas, betas, gammas before the collapse
 
     def _cost(self) -> None:
@@ -98,7 +131,7 @@ class Search:
         names = tuple(dict.fromkeys((task.exact_name, *task.searched)))
         netlists = read_mapped_netlists(names, task.config.hardware, task.luts)
         first = self._first_images("train", self.settings.operand_images)
-        images = [batch.images for batch in first]
+        images = first.images.split(self.settings.batch_size)
         self._use_operands(gathered_statistics(self.supernet, self.use, images, netlists))
 
     def _use_operands(self, operands: OperandStatistics) -> None:
@@ -147,26 +180,86 @@ class Search:
         """Search to the last epoch, from the checkpoint in `folder` where there is one."""
         checkpoint = folder.search_checkpoint
         state = interrupted_state(checkpoint, "search", folder)
+        progress.log(f"  {self._memory_line()}")
         if state is not None:
             self.restore(state, str(checkpoint))
-            progress.log(f"  goes on after epoch {self.epoch}")
-        while self.epoch < self.settings.epochs and not self.collapsed:
-            start, before = time.perf_counter(), self._architecture()
-            result = self.one_epoch(progress)
-            row = self._metrics(result, time.perf_counter() - start)
-            self.epoch += 1
-            if self._exceeds_skips(row["skips"]):
-                self.within = before
-            record_metrics(folder.search_metrics, row)
-            save_checkpoint(checkpoint, self.state())
-            progress.log(_line(row, self.settings.epochs))
-        if self.task.operands is not None:
+            progress.log(f"  goes on after epoch {self.epoch}{self._step_of_epoch()}")
+        pause = Pause(self.settings.checkpoint_minutes, self.world)
+        with mirrored(folder, "search", self.epoch, self.world.is_first) as mirror:
+            while self.epoch < self.settings.epochs and not self.collapsed:
+                row = self._epoch_of_run(folder, progress, pause)
+                mirror(row)
+                progress.log(_line(row, self.settings.epochs))
+        if self.task.operands is not None and self.world.is_first:
             write_json(folder.search_operands, self.task.operands.to_json())
         if self.collapsed:
             progress.log(
                 f"  more than {self.settings.stop_at_skips} skips: the epoch before counts"
             )
         return self.genotype()
+
+    def _epoch_of_run(self, folder: RunFolder, progress: Progress, pause: Pause) -> dict[str, Any]:
+        """One epoch, recorded and saved; its metrics."""
+        begun = self._begin()
+        result = self.one_epoch(progress, lambda: pause.is_due() and self._save(folder))
+        row = self._metrics(result)
+        self.epoch += 1
+        if self._exceeds_skips(row["skips"]):
+            self.within = begun.architecture
+        self._check_processes()
+        if self.world.is_first:
+            record_metrics(folder.search_metrics, row)
+        self._save(folder)
+        return row
+
+    def _memory_line(self) -> str:
+        images = self.settings.batch_size // self.world.size
+        device = next(self.supernet.parameters()).device
+        return check_memory(self.memory(), "search.batch_size", images, device)
+
+    def memory(self) -> Memory:
+        """What a step past the warm-up takes; the search is left as it is."""
+        state = copy.deepcopy(self.state())
+
+        def step(images: int) -> None:
+            train, validation = (self._first_images(n, images) for n in ("train", "validation"))
+            draws = torch.Generator().manual_seed(0)
+            net, goal, optimisers, world = (
+                self.supernet, self.objective, self.optimisers, self.world,
+            )  # fmt: skip
+            at = Step(net, goal, optimisers, train, validation, False, 0.0, draws, world)
+            self.strategy.step(at)
+
+        both = (self.optimisers.weights, self.optimisers.architecture)
+        found = measured_memory(step, self.supernet, both)
+        self.supernet.zero_grad()
+        self.restore(state, "memory")
+        return found
+
+    def _begin(self) -> Begun:
+        """The epoch that is under way, or a new one."""
+        if self.begun is None:
+            generator = self.generator.get_state()
+            self.begun = Begun(self._architecture(), generator, Tally(len(COUNTED)))
+        return self.begun
+
+    def _step_of_epoch(self) -> str:
+        return "" if self.begun is None else f" and {self.begun.tally.steps} steps"
+
+    def _save(self, folder: RunFolder) -> bool:
+        """Write the checkpoint; all processes take part, the first one writes."""
+        state = self.state()
+        if self.world.is_first:
+            save_checkpoint(folder.search_checkpoint, state)
+        return True
+
+    def _check_processes(self) -> None:
+        net = self.supernet
+        groups: dict[str, list[Tensor]] = {
+            "alphas and betas": [*net.architecture_parameters()],
+            "weights": [*net.weight_parameters(), *net.buffers()],
+        }
+        same_everywhere(groups, self.world)
 
     @property
     def collapsed(self) -> bool:
@@ -200,22 +293,27 @@ class Search:
 
     def _first_validation_images(self, count: int) -> list[Batch]:
         """The same ones every time, in batches."""
-        return self._first_images("validation", count)
-
-    def _first_images(self, name: str, count: int) -> list[Batch]:
-        data, size = self.task.data, self.settings.batch_size
-        split = data.splits[name]
-        images = split.images[:count].to(torch.float32) * data.pixel_scale
-        pairs = zip(images.split(size), split.labels[:count].split(size), strict=True)
+        first, size = self._first_images("validation", count), self.settings.batch_size
+        pairs = zip(first.images.split(size), first.labels.split(size), strict=True)
         return [Batch(*pair) for pair in pairs]
+
+    def _first_images(self, name: str, count: int) -> Batch:
+        split = self.task.data.splits[name]
+        images = split.images[:count].to(torch.float32) * self.task.data.pixel_scale
+        return Batch(images, split.labels[:count])
 
     def _warming_up(self, epoch: int) -> bool:
         return epoch < self.settings.warmup_share * self.settings.epochs
 
-    def one_epoch(self, progress: Progress) -> EpochResult:
-        """Each image of the smaller half once; the learning rate of weights follows a cosine."""
+    def one_epoch(
+        self, progress: Progress, after_step: Callable[[], object] | None = None
+    ) -> EpochResult:
+        """The rest of the epoch, in which each image of the smaller half is seen once.
+
+        The learning rate of weights follows a cosine.
+        """
         self._gather_operands()
-        settings, data = self.settings, self.task.data
+        settings, tally = self.settings, self._begin().tally
         rate = cosine(
             self.epoch,
             settings.epochs,
@@ -224,24 +322,27 @@ class Search:
         )
         for group in self.optimisers.weights.param_groups:
             group["lr"] = rate
-        pairs = list(
-            zip(
-                batches(
-                    data.splits["train"], data.pixel_scale, settings.batch_size, self.generator
-                ),
-                batches(
-                    data.splits["validation"], data.pixel_scale, settings.batch_size, self.generator
-                ),
-                strict=False,
-            )
-        )
         share = self.epoch / settings.epochs
         self.objective = replace(self.objective, beta_decay=settings.beta_decay * share)
-        results = [
-            self._step(train, validation, share)
-            for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}")
-        ]
-        return _epoch_result(results, [(t.labels, v.labels) for t, v in pairs])
+        pairs, left = self._pairs_left()
+        for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}", left):
+            tally.add(_counted(self._step(train, validation, share), train, validation))
+            if after_step is not None:
+                after_step()
+        self.begun = None
+        return _epoch_result(tally, self.world)
+
+    def _pairs_left(self) -> tuple[Iterator[tuple[Batch, Batch]], int]:
+        """Training and validation batches of the epoch that are still to come, and their number."""
+        begun, data, size = self._begin(), self.task.data, self.settings.batch_size
+        self.generator.set_state(begun.generator)
+        halves = [data.splits[name] for name in ("train", "validation")]
+        train, validation = (
+            batches(half, data.pixel_scale, size, self.generator, self.world) for half in halves
+        )
+        done = begun.tally.steps
+        left = min(batch_count(half, size) for half in halves) - done
+        return islice(zip(train, validation, strict=False), done, None), left
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)
@@ -254,6 +355,7 @@ class Search:
             warming_up,
             progress,
             self.draws,
+            self.world,
         )
         result = self.strategy.step(step)
         if not warming_up:
@@ -268,12 +370,23 @@ class Search:
             "supernet": self.supernet.state_dict(),
             "weight_optimiser": self.optimisers.weights.state_dict(),
             "architecture_optimiser": self.optimisers.architecture.state_dict(),
+            "begun": self._begun_state(),
             "generator": self.generator.get_state(),
             "draws": self.draws.get_state(),
             "multipliers": self.objective.multipliers,
             "within": self.within,
             "operands": None if self.task.operands is None else self.task.operands.to_json(),
             "global_generator": torch.get_rng_state(),
+        }
+
+    def _begun_state(self) -> dict[str, Any] | None:
+        begun = self.begun
+        if begun is None:
+            return None
+        return {
+            "architecture": begun.architecture,
+            "generator": begun.generator,
+            "tally": begun.tally.state(self.world),
         }
 
     def restore(self, state: dict[str, Any], source: str) -> None:
@@ -291,10 +404,17 @@ class Search:
                 self._use_operands(OperandStatistics.from_json(state["operands"], source))
             self.objective = self.objective.with_multipliers(state["multipliers"])
             self.within = state["within"]
+            self.begun = self._begun_of(state["begun"])
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source} must be a checkpoint of this search ({reason})") from None
+
+    def _begun_of(self, state: dict[str, Any] | None) -> Begun | None:
+        if state is None:
+            return None
+        tally = Tally.of(state["tally"], self.world)
+        return Begun(state["architecture"], state["generator"], tally)
 
     def _guards(self) -> dict[str, Any]:
         """What is recorded where the settings ask for it."""
@@ -307,7 +427,7 @@ class Search:
             guards["hessian_eigenvalue"] = value
         return guards
 
-    def _metrics(self, result: EpochResult, seconds: float) -> dict[str, Any]:
+    def _metrics(self, result: EpochResult) -> dict[str, Any]:
         with torch.no_grad():
             by_type = self.supernet.all_choices()
             expected = self.expectations(self.use(by_type))
@@ -323,24 +443,47 @@ class Search:
             "beta_entropy": _entropy([choice.betas for choice in choices]),
             "skips": normal_skips(self.supernet.genotype()),
             **self._guards(),
-            "seconds": seconds,
+            "seconds": result.seconds,
         }
 
 
-def _epoch_result(results: list[StepResult], labels: list[tuple[Tensor, Tensor]]) -> EpochResult:
-    train = [(r.train_logits, labels[i][0]) for i, r in enumerate(results)]
-    validation = [(r.validation_logits, labels[i][1]) for i, r in enumerate(results)]
+# What is added up over the steps of an epoch.
+COUNTED = (
+    "train_loss",
+    "train_right",
+    "train_images",
+    "validation_loss",
+    "validation_right",
+    "validation_images",
+)
+
+
+def _counted(result: StepResult, train: Batch, validation: Batch) -> list[float | Tensor]:
+    return [
+        result.train_loss,
+        _right(result.train_logits, train),
+        len(train.labels),
+        result.validation_loss,
+        _right(result.validation_logits, validation),
+        len(validation.labels),
+    ]
+
+
+def _right(logits: Tensor, batch: Batch) -> Tensor:
+    """How many images are classified right, on the device they are on."""
+    return (logits.argmax(1) == batch.labels).sum()
+
+
+def _epoch_result(tally: Tally, world: World) -> EpochResult:
+    totals = dict(zip(COUNTED, tally.totals(world), strict=True))
+    steps = tally.steps * world.size
     return EpochResult(
-        sum(r.train_loss for r in results) / len(results),
-        _accuracy(train),
-        sum(r.validation_loss for r in results) / len(results),
-        _accuracy(validation),
+        totals["train_loss"] / steps,
+        totals["train_right"] / totals["train_images"],
+        totals["validation_loss"] / steps,
+        totals["validation_right"] / totals["validation_images"],
+        tally.seconds,
     )
-
-
-def _accuracy(pairs: list[tuple[Tensor, Tensor]]) -> float:
-    correct = sum(int((logits.argmax(1) == labels).sum()) for logits, labels in pairs)
-    return correct / sum(len(labels) for _, labels in pairs)
 
 
 def _entropy(probabilities: list[Tensor]) -> float:

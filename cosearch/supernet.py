@@ -17,9 +17,10 @@ from cosearch.choices import Choices, Form, Relaxation
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.grain import Grain, once
 from cosearch.layers import layer_kind
-from cosearch.merged_cells import Edge, Edges, follow_first, merged_preprocess
+from cosearch.merged_cells import Edge, Edges, can_merge, follow_first, merged_preprocess
 from cosearch.network import classifier, preprocess, stem
 from cosearch.operations import OPERATIONS, Arithmetic
+from cosearch.recomputing import recomputed
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
@@ -128,7 +129,7 @@ class Cell(nn.Module):
 
     def forward(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
         wanted = before.is_cuda if self.merged is None else self.merged
-        merged = wanted and self.training and choices.sampled is None
+        merged = wanted and self.training and choices.sampled is None and can_merge(self)
         return (self._merged if merged else self._plain)(before, last, choices)
 
     def _merged(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
@@ -186,7 +187,8 @@ class Supernet(nn.Module):
 
     `candidates` are the multipliers that betas weigh; convolutions that are not approximated use
     `exact`, a candidate list of one; `form` is the strategy's; `grain` and `allowed`:
-    cosearch/grain.py. Input (N, C, H, W) in [0, 1], output logits (N, classes).
+    cosearch/grain.py. gradient_checkpointing: cells are computed a second time in the backward pass
+    instead of keeping their activations. Input (N, C, H, W) in [0, 1], output logits (N, classes).
     """
 
     def __init__(
@@ -200,6 +202,7 @@ class Supernet(nn.Module):
     ) -> None:
         super().__init__()
         self.space, self.candidates, self.exact, self.form = space, candidates, exact, form
+        self.gradient_checkpointing = False
         self.stem = stem(space, Arithmetic(exact, affine=True))
         arithmetic = Arithmetic(candidates, affine=False)
         self.cells = nn.ModuleList(
@@ -232,7 +235,7 @@ class Supernet(nn.Module):
         before = last = self.stem[1](self.stem[0](x, stem))
         for index, cell in enumerate(self.cells):
             one = choices[self.space.places[index].cell_type].of_cell(self.space.ordinal(index))
-            before, last = last, cell(before, last, one)
+            before, last = last, self._through(cell, before, last, one)
         logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1), classifier)
         return logits
 
@@ -243,6 +246,12 @@ class Supernet(nn.Module):
         return None if ends is None or not first else ends[0], (
             None if ends is None or not last else ends[1]
         )
+
+    def _through(self, cell: nn.Module, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return recomputed(cell, before, last, choices)
+        result: Tensor = cell(before, last, choices)
+        return result
 
     def all_choices(self, relaxation: Relaxation | None = None) -> dict[str, Choices]:
         """The shares that alphas, betas and gammas stand for, by cell type.

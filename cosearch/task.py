@@ -20,11 +20,20 @@ from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
 from cosearch.strategies import Batch
 from cosearch.terms import MultiplierFigures
+from cosearch.world import ALONE, World
 from hw.errors import InputError
 from hw.files import read_json
 from lut import MultiplierLibrary
 
-__all__ = ["Task", "batches", "cosine", "interrupted_state", "read_genotype", "resumable_key"]
+__all__ = [
+    "Task",
+    "batch_count",
+    "batches",
+    "cosine",
+    "interrupted_state",
+    "read_genotype",
+    "resumable_key",
+]
 
 
 @dataclass(frozen=True)
@@ -122,14 +131,24 @@ def _assignment(run: RunFolder) -> Assignment | None:
 
 
 def batches(
-    split: Split, pixel_scale: float, size: int, generator: torch.Generator
+    split: Split,
+    pixel_scale: float,
+    size: int,
+    generator: torch.Generator,
+    world: World = ALONE,
 ) -> Iterator[Batch]:
     """The split once, in random order; images float in [0, 1]. An incomplete last batch is left
-    out, unless it is the only one."""
+    out, unless it is the only one. Of each batch this process's share.
+    """
     order = torch.randperm(len(split), generator=generator)
-    count = max(1, len(split) // size)
-    for indices in order[: count * size].split(size):
+    for whole in order[: batch_count(split, size) * size].split(size):
+        indices = whole[world.span(len(whole))]
         yield Batch(split.images[indices].to(torch.float32) * pixel_scale, split.labels[indices])
+
+
+def batch_count(split: Split, size: int) -> int:
+    """How many :func:`batches` there are."""
+    return max(1, len(split) // size)
 
 
 def interrupted_state(path: Path, stage: str, run: RunFolder) -> dict[str, Any] | None:

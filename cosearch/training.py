@@ -2,23 +2,38 @@
 epoch.
 """
 
-import time
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn import functional
 
 from cosearch.assignment import Assignment, assigned
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
 from cosearch.device import computing, placed, torch_device
+from cosearch.distributed import averaged, same_everywhere, shared
+from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
+from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
+from cosearch.mirror import mirrored
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
-from cosearch.task import Task, batches, cosine, interrupted_state, resumable_key
+from cosearch.strategies import Batch
+from cosearch.task import (
+    Task,
+    batches,
+    cosine,
+    interrupted_state,
+    resumable_key,
+)
+from cosearch.world import ALONE, World
 from hw.errors import InputError
 
 __all__ = ["Training", "network_for", "trained_network"]
@@ -62,19 +77,42 @@ def trained_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -
     return network.eval()
 
 
+# What is added up over the steps of an epoch.
+COUNTED = ("loss", "right", "images")
+
+
+@dataclass(frozen=True, eq=False)
+class Begun:
+    """An epoch under way: the state of the generator of permutations at its start, and its steps
+    so far.
+    """
+
+    generator: Tensor
+    tally: Tally
+
+
 class Training:
     """One training that goes on from its checkpoint, bit for bit. All roles share seed and
     schedule. `images`: all but those of the test where left out.
+
+    All processes of `world` do it together: with the batches of one process, each its share.
     """
 
     def __init__(
-        self, role: str, task: Task, genotype: Genotype, images: Split | None = None
+        self,
+        role: str,
+        task: Task,
+        genotype: Genotype,
+        images: Split | None = None,
+        world: World = ALONE,
     ) -> None:
-        self.role, self.task, self.settings = role, task, task.config.train
+        self.role, self.task, self.settings, self.world = role, task, task.config.train, world
+        world.check_batch_size("train.batch_size", self.settings.batch_size)
         torch.manual_seed(task.config.seed)
         self.device = torch_device(task.config.device)
         self.network = network_for(role, task, genotype)
         placed(self.network, self.device)
+        shared(self.network, world)
         self.optimiser = torch.optim.SGD(
             self.network.parameters(),
             self.settings.learning_rate,
@@ -86,47 +124,115 @@ class Training:
         self.images = _all_but_test(task) if images is None else images
         self.genotype = genotype
         self.epoch = 0
+        self.begun: Begun | None = None
 
     def run(self, folder: RunFolder, progress: Progress) -> nn.Module:
         """Train to the last epoch, from the checkpoint in `folder` where there is one."""
         checkpoint = folder.train_checkpoint(self.role)
         state = interrupted_state(checkpoint, "train", folder)
+        progress.log(f"  {self.role}: {self._memory_line()}")
         if state is not None:
             self.restore(state, str(checkpoint))
-            progress.log(f"  {self.role}: goes on after epoch {self.epoch}")
+            progress.log(f"  {self.role}: goes on after epoch {self.epoch}{self._step_of_epoch()}")
+        pause = Pause(self.settings.checkpoint_minutes, self.world)
         epochs = range(self.epoch, self.settings.epochs)
-        for _ in progress.track(epochs, f"{self.role}, epochs"):
-            row = self.one_epoch()
-            self.epoch += 1
-            record_metrics(folder.train_metrics, {"network": self.role, "epoch": self.epoch, **row})
-            save_checkpoint(checkpoint, self.state())
-        save_checkpoint(folder.weights(self.role), self.network.state_dict())
+        with mirrored(folder, f"train-{self.role}", self.epoch, self.world.is_first) as mirror:
+            for _ in progress.track(epochs, f"{self.role}, epochs"):
+                mirror(self._epoch_of_run(folder, pause))
+        if self.world.is_first:
+            save_checkpoint(folder.weights(self.role), self.network.state_dict())
         return self.network
 
-    def one_epoch(self) -> dict[str, float]:
+    def _epoch_of_run(self, folder: RunFolder, pause: Pause) -> dict[str, Any]:
+        """One epoch, recorded and saved; its metrics."""
+        numbers = self.one_epoch(lambda: pause.is_due() and self._save(folder))
+        self.epoch += 1
+        self._check_processes()
+        row = {"network": self.role, "epoch": self.epoch, **numbers}
+        if self.world.is_first:
+            record_metrics(folder.train_metrics, row)
+        self._save(folder)
+        return row
+
+    def _memory_line(self) -> str:
+        images = self.settings.batch_size // self.world.size
+        device = next(self.network.parameters()).device
+        return check_memory(self.memory(), "train.batch_size", images, device)
+
+    def memory(self) -> Memory:
+        """What a step takes; the training is left as it is."""
+        state, scale = copy.deepcopy(self.state()), self.task.data.pixel_scale
+
+        def step(images: int) -> None:
+            pixels = self.images.images[:images].to(torch.float32) * scale
+            self._step(Batch(pixels, self.images.labels[:images]))
+
+        training = self.network.training
+        found = measured_memory(step, self.network.train(), [self.optimiser])
+        self.network.train(training).zero_grad()
+        self.restore(state, "memory")
+        return found
+
+    def _begin(self) -> Begun:
+        """The epoch that is under way, or a new one."""
+        if self.begun is None:
+            self.begun = Begun(self.generator.get_state(), Tally(len(COUNTED)))
+        return self.begun
+
+    def _step_of_epoch(self) -> str:
+        return "" if self.begun is None else f" and {self.begun.tally.steps} steps"
+
+    def _save(self, folder: RunFolder) -> bool:
+        """Write the checkpoint; all processes take part, the first one writes."""
+        state = self.state()
+        if self.world.is_first:
+            save_checkpoint(folder.train_checkpoint(self.role), state)
+        return True
+
+    def _check_processes(self) -> None:
+        weights = [*self.network.parameters(), *self.network.buffers()]
+        same_everywhere({f"weights ({self.role})": weights}, self.world)
+
+    def one_epoch(self, after_step: Callable[[], object] | None = None) -> dict[str, Any]:
         """Loss and accuracy over the epoch's batches, and its seconds."""
-        start, settings = time.perf_counter(), self.settings
+        tally, settings = self._begin().tally, self.settings
         rate = cosine(self.epoch, settings.epochs, settings.learning_rate, 0.0)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         self.network.train()
-        loss_sum, correct, count, steps = 0.0, 0, 0, 0
-        for batch in batches(
-            self.images, self.task.data.pixel_scale, settings.batch_size, self.generator
-        ):
-            images, labels = batch.images.to(self.device), batch.labels.to(self.device)
-            with computing(self.device, self.task.config.precision):
-                logits = self.network(images)
-                loss = functional.cross_entropy(logits, labels)
-            self.optimiser.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(self.network.parameters(), settings.gradient_clip)
-            self.optimiser.step()
-            loss_sum, steps = loss_sum + float(loss.detach()), steps + 1
-            correct += int((logits.argmax(1) == labels).sum())
-            count += len(labels)
-        seconds = time.perf_counter() - start
-        return {"loss": loss_sum / steps, "accuracy": correct / count, "seconds": seconds}
+        for batch in self._batches_left():
+            tally.add(self._step(batch))
+            if after_step is not None:
+                after_step()
+        self.begun = None
+        loss, right, images = tally.totals(self.world)
+        steps = tally.steps * self.world.size
+        return {"loss": loss / steps, "accuracy": right / images, "seconds": tally.seconds}
+
+    def _batches_left(self) -> Iterator[Batch]:
+        """Those of the epoch that are still to come."""
+        begun, size = self._begin(), self.settings.batch_size
+        self.generator.set_state(begun.generator)
+        scale = self.task.data.pixel_scale
+        drawn = batches(self.images, scale, size, self.generator, self.world)
+        return islice(drawn, begun.tally.steps, None)
+
+    def _step(self, batch: Batch) -> list[float | Tensor]:
+        """What ``COUNTED`` names, of this batch before the step."""
+        images, labels = batch.images.to(self.device), batch.labels.to(self.device)
+        with computing(self.device, self.task.config.precision):
+            logits = self.network(images)
+            loss = functional.cross_entropy(logits, labels)
+        self.optimiser.zero_grad()
+        loss.backward()
+        parameters = list(self.network.parameters())
+        means = averaged([parameter.grad for parameter in parameters], self.world)
+        for parameter, gradient in zip(parameters, means, strict=True):
+            parameter.grad = gradient
+        nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
+        self.optimiser.step()
+        right = (logits.detach().argmax(1) == labels).sum()
+        return [loss.detach(), right, len(batch.labels)]
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the training depends on."""
@@ -135,9 +241,15 @@ class Training:
             "epoch": self.epoch,
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "begun": self._begun_state(),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
         }
+
+    def _begun_state(self) -> dict[str, Any] | None:
+        if self.begun is None:
+            return None
+        return {"generator": self.begun.generator, "tally": self.begun.tally.state(self.world)}
 
     def restore(self, state: dict[str, Any], source: str) -> None:
         """Go on from `state`; InputError that names `source` when it is not this training's."""
@@ -148,10 +260,16 @@ class Training:
             self.optimiser.load_state_dict(state["optimiser"])
             self.generator.set_state(state["generator"])
             torch.set_rng_state(state["global_generator"])
+            self.begun = self._begun_of(state["begun"])
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
             reason = str(error).splitlines()[0]
             raise InputError(f"{source} must be a checkpoint of this training ({reason})") from None
+
+    def _begun_of(self, state: dict[str, Any] | None) -> Begun | None:
+        if state is None:
+            return None
+        return Begun(state["generator"], Tally.of(state["tally"], self.world))
 
     @property
     def _key(self) -> str:

@@ -107,7 +107,9 @@ class ApproxConv2d(nn.Module):
         """The quantiser's grid, observed by one kernel where that is possible."""
         quantiser = self.quantiser
         observer = quantiser.observer
-        fused = type(observer) is MovingAverage and quantiser.is_symmetric
+        fused = (
+            type(observer) is MovingAverage and observer.across is None and quantiser.is_symmetric
+        )
         if not (self.training and quantiser.training and fused and cuda_refusal(x) is None):
             return quantiser.grid(x)
         assert observer is not None

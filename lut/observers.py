@@ -7,6 +7,7 @@ waits for the device: all may be captured in a CUDA graph.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -73,16 +74,18 @@ class Observer(nn.Module):
     """What was seen of a stream of tensors; the range is -1 … 1 before the first.
 
     Buffers: ``low_value``, ``high_value`` float32, ``batches`` int64, all 0-dimensional. For
-    symmetric levels the range is symmetric.
+    symmetric levels the range is symmetric. `across`: turns the range of this process's part of a
+    batch into that of the whole, where several processes share a batch.
     """
 
     low_value: Tensor
     high_value: Tensor
     batches: Tensor
+    across: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None
 
     def __init__(self, levels: Levels) -> None:
         super().__init__()
-        self.levels = levels
+        self.levels, self.across = levels, None
         self.register_buffer("low_value", torch.tensor(-1.0))
         self.register_buffer("high_value", torch.tensor(1.0))
         self.register_buffer("batches", torch.tensor(0, dtype=torch.int64))
@@ -95,6 +98,8 @@ class Observer(nn.Module):
     @torch.no_grad()
     def observe(self, x: Tensor) -> None:
         lowest, highest = self.batch_range(x.detach())
+        if self.across is not None:
+            lowest, highest = self.across(lowest, highest)
         self._merge(lowest.float(), highest.float())
         self.batches.add_(1)
 

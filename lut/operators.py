@@ -28,7 +28,7 @@ from .planes import padded_images
 from .products import MatrixOperands, product_gradients, sums_of_products, table_product
 from .table import LUT
 
-__all__ = ["known_table"]
+__all__ = ["IMPLEMENTATIONS", "known_table"]
 
 GEOMETRY = "int[] stride, int[] padding, int[] dilation, int groups"
 MATRICES = (
@@ -343,6 +343,8 @@ def _without_autocast(implementation: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
+IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {}  # by name: for whoever looks inside
+
 for _name, _implementation, _fake in (
     ("accumulators", _accumulators, _fake_accumulators),
     ("conv2d", _conv2d, _fake_conv2d),
@@ -352,7 +354,8 @@ for _name, _implementation, _fake in (
     ("matmul_backward", _matmul_backward, _fake_matmul_backward),
     ("observe_largest", _observe_largest, _fake_observe_largest),
 ):
-    _LIBRARY.impl(_name, _without_autocast(_implementation), "CompositeExplicitAutograd")
+    IMPLEMENTATIONS[_name] = _without_autocast(_implementation)
+    _LIBRARY.impl(_name, IMPLEMENTATIONS[_name], "CompositeExplicitAutograd")
     torch.library.register_fake(f"lut::{_name}", _fake, lib=_LIBRARY)
 torch.library.register_autograd("lut::conv2d", _differentiate, setup_context=_save, lib=_LIBRARY)
 torch.library.register_autograd(

@@ -11,7 +11,9 @@ from torch.nn import Parameter, functional
 from torch.optim import Optimizer
 
 from cosearch.choices import Choices
+from cosearch.distributed import averaged
 from cosearch.passes import frozen
+from cosearch.world import ALONE, World
 
 from .strategy import Step, StepResult
 
@@ -34,7 +36,8 @@ def bilevel_step(at: Step, choose: Choose, penalty: Penalty | None = None) -> St
             loss = loss + penalty()
         if not at.warming_up:
             architecture = supernet.architecture_parameters()
-            move(architecture, _gradients(architecture, loss), at.optimisers.architecture)
+            gradients = _gradients(architecture, loss)
+            move(architecture, gradients, at.optimisers.architecture, world=at.world)
     train_loss, train_logits = weights_step(at, choose)
     return StepResult(train_loss, train_logits, float(loss.detach()), logits.detach())
 
@@ -46,7 +49,8 @@ def weights_step(at: Step, choose: Choose) -> tuple[float, Tensor]:
         logits = supernet(at.train.images, choose())
         loss = functional.cross_entropy(logits, at.train.labels)
         weights = supernet.weight_parameters()
-        move(weights, _gradients(weights, loss), optimisers.weights, optimisers.gradient_clip)
+        gradients = _gradients(weights, loss)
+        move(weights, gradients, optimisers.weights, optimisers.gradient_clip, at.world)
     return float(loss.detach()), logits.detach()
 
 
@@ -55,9 +59,12 @@ def move(
     gradients: Sequence[Tensor | None],
     optimiser: Optimizer,
     clip: float | None = None,
+    world: World = ALONE,
 ) -> None:
-    """One step of `optimiser` with these gradients; parameters without one stay."""
-    for parameter, gradient in zip(parameters, gradients, strict=True):
+    """One step of `optimiser` with the mean of all processes' gradients; parameters without one
+    stay.
+    """
+    for parameter, gradient in zip(parameters, averaged(gradients, world), strict=True):
         parameter.grad = gradient
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip)

@@ -20,6 +20,7 @@ from torch.nn import Parameter, functional
 
 from cosearch.choices import Form
 from cosearch.config import Search
+from cosearch.distributed import averaged
 from cosearch.passes import at, filled_gradients, frozen, undisturbed
 from cosearch.supernet import Supernet
 
@@ -46,7 +47,8 @@ class DartsSecondOrder:
             logits = supernet(at.validation.images)
             loss = at.objective(supernet, logits, at.validation.labels)
         if gradients is not None:
-            move(supernet.architecture_parameters(), gradients, at.optimisers.architecture)
+            architecture, optimiser = supernet.architecture_parameters(), at.optimisers.architecture
+            move(architecture, gradients, optimiser, world=at.world)
         train_loss, train_logits = weights_step(at, supernet.all_choices)
         return StepResult(train_loss, train_logits, float(loss), logits)
 
@@ -54,17 +56,19 @@ class DartsSecondOrder:
 def unrolled_gradients(step: Step, share: float) -> list[Tensor]:
     """Gradients of the objective at the unrolled weights, as architecture_parameters() orders them.
 
+    Of the whole batch once they are averaged over all processes.
     The supernet is left as it is, bit for bit.
     """
     supernet, train, validation = step.supernet, step.train, step.validation
     architecture, weights = supernet.architecture_parameters(), supernet.weight_parameters()
     with undisturbed(supernet), frozen(architecture):
-        steps = filled_gradients(_train_loss(supernet, train), weights)
+        steps = averaged(filled_gradients(_train_loss(supernet, train), weights), step.world)
     rates, unrolled = _unrolled(weights, steps, step.optimisers.weights, share)
     with undisturbed(supernet), at(weights, unrolled):
         loss = step.objective(supernet, supernet(validation.images), validation.labels)
         gradients = filled_gradients(loss, [*architecture, *weights])
-    first, direction = gradients[: len(architecture)], gradients[len(architecture) :]
+    first = gradients[: len(architecture)]
+    direction = averaged(gradients[len(architecture) :], step.world)
     direction = [rate * part for rate, part in zip(rates, direction, strict=True)]
     mixed = _mixed_derivative(supernet, train, direction)
     return [one - two for one, two in zip(first, mixed, strict=True)]

@@ -10,6 +10,7 @@ from torch.optim import Optimizer
 from cosearch.choices import Form
 from cosearch.objective import Objective
 from cosearch.supernet import Supernet
+from cosearch.world import ALONE, World
 
 __all__ = ["Batch", "Optimisers", "Step", "StepResult", "Strategy"]
 
@@ -49,7 +50,8 @@ class Step:
     """What one step works on and how far the search is.
 
     warming_up: alphas and betas rest. progress: the share of the search that is done. generator (of
-    the CPU): where a strategy draws from, torch's own where it is None.
+    the CPU): where a strategy draws from, torch's own where it is None. world: the processes that
+    share the batches.
     """
 
     supernet: Supernet
@@ -60,6 +62,7 @@ class Step:
     warming_up: bool
     progress: float = 0.0
     generator: torch.Generator | None = None
+    world: World = ALONE
 
 
 class Strategy(Protocol):

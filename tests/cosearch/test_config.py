@@ -150,7 +150,7 @@ WRONG_TABLES = {
     "unknown section": (
         {"serach": {}},
         "configuration key must be one of data, device, hardware, multipliers, name, precision, "
-        "search, seed, space, threads, train, not 'serach'; did you mean 'search'?",
+        "search, seed, space, tensorboard, threads, train, not 'serach'; did you mean 'search'?",
     ),
     "unknown key": (
         {"data": {"nam": "digits"}},

@@ -11,6 +11,8 @@ from torch.nn import functional
 from cosearch import norm_mixtures
 from cosearch.choices import Form
 from cosearch.depthwise import depthwise, is_fast
+from cosearch.merged_cells import can_merge
+from cosearch.operations import ConvolutionSequence
 from cosearch.supernet import Cell, Supernet
 from lut import ApproxConv2d, Candidates
 from lut.backends import cuda_depthwise
@@ -82,6 +84,18 @@ def test_merged_equals_plain(form: Form) -> None:
             torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5, msg=name)
     for (name, one), (_, two) in zip(plain.named_buffers(), merged.named_buffers(), strict=True):
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_batch_norms_of_several_processes_are_not_merged() -> None:
+    class Shared(nn.BatchNorm2d):
+        pass
+
+    cell = pair(Form())[1].cells[0]
+    assert can_merge(cell)
+    operation = cell.preprocess[0]
+    assert isinstance(operation, ConvolutionSequence)
+    operation.layers[-1] = Shared(4)
+    assert not can_merge(cell)
 
 
 def test_evaluation_is_not_merged() -> None:

@@ -26,6 +26,8 @@ SMALL = (
     "search.epochs=3",
     "search.alpha_learning_rate=0.1",
     "train.epochs=3",
+    "search.checkpoint_minutes=0.0005",  # inside epochs, too
+    "train.checkpoint_minutes=0.0005",
 )
 OVERRIDES = [argument for setting in SMALL for argument in ("-o", setting)]
 

@@ -1,6 +1,7 @@
 """The search's loop on few digits: every strategy resumed, the budget, guards and selection."""
 
-from collections.abc import Sequence
+import io
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
+from cosearch.choices import Form
 from cosearch.config import BETA_GRAINS, Config, config_from_table
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.energy_lines import LINES
@@ -18,8 +20,10 @@ from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from cosearch.searching import Search
 from cosearch.space import SearchSpace
-from cosearch.strategies import STRATEGIES
+from cosearch.strategies import STRATEGIES, Strategy
+from cosearch.strategies.strategy import Step, StepResult
 from cosearch.task import Task
+from cosearch.training import Training
 from hw.errors import InputError
 from lut import LUT, MultiplierLibrary, joint_basis
 
@@ -51,7 +55,13 @@ def _config(**settings: Any) -> Config:
     space = {"channels": 4, "nodes": 1, "operations": OPERATIONS}
     names = list(Config().multipliers.candidates[: len(LUTS)])
     multipliers = {"candidates": names, "built_also": []}
-    table = {"search": search | settings, "space": space, "multipliers": multipliers}
+    train = {"batch_size": 16}
+    table = {
+        "search": search | settings,
+        "train": train,
+        "space": space,
+        "multipliers": multipliers,
+    }
     return config_from_table(table)
 
 
@@ -101,6 +111,94 @@ def test_every_strategy_goes_on_from_a_checkpoint_bit_for_bit(name: str, tmp_pat
     resumed.epoch = straight.epoch
     assert _same(straight.state(), resumed.state())
     assert straight.genotype() == resumed.genotype()
+
+
+class EndedError(Exception):
+    """In place of the end of the process."""
+
+
+def _kill_after(steps: int, save: Callable[[], object]) -> Callable[[], None]:
+    """Save after every step, and end after so many."""
+    left = iter(range(steps - 1))
+
+    def after_step() -> None:
+        save()
+        if next(left, None) is None:
+            raise EndedError
+
+    return after_step
+
+
+@pytest.mark.parametrize("name", ["darts", "gdas"])
+def test_a_search_that_ends_inside_an_epoch_goes_on_bit_for_bit(name: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"strategy": name, "energy_budget": 0.6, "stop_at_skips": 16}
+    straight, cut = (small_search(**settings) for _ in range(2))
+    expected = straight.one_epoch(QUIET)
+    for _ in range(3):  # the last one ends after all steps, before the epoch is counted
+        cut = _ended_after_a_step(cut, tmp_path / "c.pt", settings)
+    assert cut.begun is not None and cut.begun.tally.steps == 3
+    result = cut.one_epoch(QUIET)
+    assert vars(result) | {"seconds": 0} == vars(expected) | {"seconds": 0}
+    assert _same(straight.state(), cut.state())
+
+
+def _ended_after_a_step(search: Search, path: Path, settings: dict[str, Any]) -> Search:
+    """Another one that goes on from its checkpoint."""
+    with pytest.raises(EndedError):
+        search.one_epoch(QUIET, _kill_after(1, lambda: save_checkpoint(path, search.state())))
+    other = small_search(**settings)
+    torch.rand(3)  # whatever happened before in the process
+    other.restore(load_checkpoint(path), "c.pt")
+    return other
+
+
+def test_a_run_writes_checkpoints_inside_epochs_and_goes_on_from_them(tmp_path: Path) -> None:
+    straight, folder = small_search(checkpoint_minutes=0.0), _folder(tmp_path)
+    straight.run(RunFolder.create(tmp_path / "straight", _config()), QUIET)
+    cut = small_search(checkpoint_minutes=1e-9)
+    cut.strategy = Dying(cut.strategy, 3 + 5)  # three to see how much memory it takes
+    with pytest.raises(EndedError):
+        cut.run(folder, QUIET)
+    resumed, lines = small_search(checkpoint_minutes=1e-9), io.StringIO()
+    resumed.run(folder, Progress(lines))
+    assert "goes on after epoch 1 and 2 steps" in lines.getvalue()
+    one, other = straight.state(), resumed.state()
+    assert one.pop("configuration") != other.pop("configuration")
+    assert _same(one, other)
+    assert [row["epoch"] for row in read_metrics(folder.search_metrics)] == [1, 2]
+
+
+@dataclass
+class Dying:
+    """A strategy that ends the search instead of its next step but so many."""
+
+    strategy: Strategy
+    steps: int
+
+    @property
+    def form(self) -> Form:
+        return self.strategy.form
+
+    def step(self, at: Step) -> StepResult:
+        self.steps -= 1
+        if self.steps < 0:
+            raise EndedError
+        return self.strategy.step(at)
+
+
+def test_a_training_that_ends_inside_an_epoch_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    search = small_search()
+    genotype = search.genotype()
+    straight, cut = (Training("fp32", search.task, genotype) for _ in range(2))
+    expected = straight.one_epoch()
+    with pytest.raises(EndedError):
+        cut.one_epoch(_kill_after(2, lambda: save_checkpoint(tmp_path / "c.pt", cut.state())))
+    resumed = Training("fp32", search.task, genotype)
+    torch.rand(3)
+    resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
+    row = resumed.one_epoch()
+    assert (row["loss"], row["accuracy"]) == (expected["loss"], expected["accuracy"])
+    assert _same(straight.state(), resumed.state())
 
 
 @pytest.mark.parametrize("name", ["darts", "gdas", "drnas"])

@@ -175,3 +175,13 @@ def test_what_makes_no_sense_is_refused() -> None:
         MinMax(AFFINE).set_range(-float("inf"), 1.0)
     with pytest.raises(InputError, match="share must be above 0 and at most 1, not 99.9"):
         Percentile(AFFINE, share=99.9)
+
+
+def test_a_range_may_be_widened_to_that_of_a_whole_batch() -> None:
+    """Several processes: each observes its part, `across` says the range of all."""
+    parts = torch.randn(2, 50)
+    observer = OBSERVERS["moving_average"](Levels(-127, 127, symmetric=False))
+    observer.across = lambda lowest, highest: (parts.min(), parts.max())
+    observer.observe(parts[0])
+    assert observer.range == (parts.min(), parts.max())
+    assert not [key for key in observer.state_dict() if "across" in key]
