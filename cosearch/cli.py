@@ -615,9 +615,20 @@ def _guard() -> Iterator[_Interrupted]:
             raise
         if _speaks(error):
             typer.echo(f"error: {error}", err=True)
+        _leave_others(REFUSED)
         raise typer.Exit(REFUSED) from None
     finally:
         _restore(previous)
+
+
+def _leave_others(code: int) -> None:
+    """End at once where several processes work together: threads that wait for the others would
+    abort an orderly end.
+    """
+    if os.environ.get("WORLD_SIZE", "1") != "1":
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _speaks(error: ValueError | None = None) -> bool:

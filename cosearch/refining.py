@@ -23,6 +23,7 @@ from torch import nn
 
 from cosearch.assignment import inner_layers
 from cosearch.checkpoint import load_checkpoint
+from cosearch.config import Space
 from cosearch.genotype import Genotype
 from cosearch.layers import layer_macs
 from cosearch.progress import Progress
@@ -91,6 +92,11 @@ def refine(
         raise InputError(
             f"{run.path} must hold the result of 'train' before it is refined; "
             f"run first: cosearch train {run.path}"
+        )
+    if run.config.space.approximated != Space().approximated or run.config.multipliers.by_operation:
+        raise InputError(
+            f"{run.path} must be a run in which every layer of a cell may use every candidate, not "
+            "one with space.approximated or multipliers.by_operation"
         )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"--out must be a new or an empty folder, not {out}")

@@ -18,7 +18,7 @@ from cosearch.network import Network
 from cosearch.sweep.encoding import Encoding
 from cosearch.task import Task
 from cosearch.training import Training, network_for
-from lut import ApproxConv2d
+from lut import ApproxConv2d, ApproxLinear
 
 __all__ = [
     "Assessment",
@@ -110,6 +110,8 @@ def inference_energy_nj(network: Network, task: Task) -> float:
     total_fj = 0.0
     for name, macs in layer_macs(network, task.input_shape).items():
         layer = network.get_submodule(name)
+        if isinstance(layer, ApproxLinear):
+            layer = layer.convolution
         assert isinstance(layer, ApproxConv2d), name
         (lut,) = layer.candidates.luts
         total_fj += macs * task.library[lut.name].cost.energy_fj

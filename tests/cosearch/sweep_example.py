@@ -46,7 +46,7 @@ def library() -> MultiplierLibrary:
     return MultiplierLibrary(entries, "example", 500.0, (NamedBasis(NAMES, built.basis(NAMES)),))
 
 
-def few_digits(name: str, seed: int) -> DataSet:
+def few_digits(name: str, seed: int, settings: object = None) -> DataSet:
     data = load_data_set(name, seed)
     splits = {
         name: Split(split.images[:IMAGES], split.labels[:IMAGES])

@@ -134,6 +134,15 @@ def test_the_preset_of_one_multiplier_differs_in_it_alone() -> None:
     assert (CONFIGS / "digits-fixed.toml").read_text() == config.to_toml()
 
 
+@pytest.mark.parametrize(
+    "other",
+    ["search.beta_grain=layer", "space.approximated=depthwise", "search.selection=perturbation"],
+)
+def test_a_selection_within_a_budget_is_of_the_default_grain(other: str) -> None:
+    with pytest.raises(InputError, match="selection_budget"):
+        overridden(Config(), ["search.selection_budget=0.5", other])
+
+
 def test_candidates_of_an_operation_are_numbers_of_candidates() -> None:
     entries = ["sep_conv_3x3: mul8s_truncated_k7 mul8s_array", "classifier: mul8s_array"]
     config = config_from_table({"multipliers": {"by_operation": entries}})

@@ -18,7 +18,7 @@ from cosearch.training import Training
 from hw.errors import InputError
 
 from .smooth import batch, objective, optimisers, tiny
-from .test_searching import _same
+from .test_searching import _same, small_search
 
 CPU = torch.device("cpu")
 

@@ -17,7 +17,7 @@ from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from hw.errors import InputError
 
-from .test_searching import _search
+from .test_searching import small_search
 
 Call = tuple[Any, ...]
 
@@ -70,7 +70,7 @@ def test_nothing_is_mirrored_where_nobody_asks(written: list[Call], tmp_path: Pa
 
 def test_a_search_mirrors_its_metrics(written: list[Call], tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run", Config(tensorboard=True))
-    _search(epochs=2).run(run, Progress(quiet=True))
+    small_search(epochs=2).run(run, Progress(quiet=True))
     for row in read_metrics(run.search_metrics):
         assert ("train_loss", row["train_loss"], row["epoch"]) in written
         assert ("skips", float(row["skips"]), row["epoch"]) in written
