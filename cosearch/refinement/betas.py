@@ -1,7 +1,7 @@
 """Betas of a trained network's layers: operations and weights at rest, only multipliers move.
 
 Every layer mixes all candidates by a softmax of its own betas, which follow the cross-entropy and
-the energy by Adam; the budget is kept on average by an augmented Lagrangian (cosearch/terms/term.py)
+the energy by Adam; the budget is kept on average by an augmented Lagrangian
 and exactly by the choice that follows. The softmax's temperature falls pass by pass, so that the
 mixtures end near single multipliers, and their energy near that of the choice.
 """

@@ -37,7 +37,10 @@ runs_kernels = pytest.mark.skipif(
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_through_the_interpreter() -> None:
-    files = [__file__, str(Path(__file__).with_name("test_cuda_layers.py"))]
+    here = Path(__file__)
+    beside = [here.with_name(f"test_cuda_{name}.py") for name in ("layers", "mixture")]
+    merged = here.parents[1] / "cosearch" / "test_merged_cells.py"
+    files = [str(path) for path in (here, *beside, merged)]
     arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *files]
     if find_spec("xdist") is None:
         arguments.remove("-n")
