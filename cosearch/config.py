@@ -442,8 +442,8 @@ class Config:
         0, "processor threads; 0: all cores, and the number is written", minimum=0, maximum=4096
     )
     device: str = _setting(
-        "auto",
-        "where networks compute; auto: cuda where there is one, and what it was is written",
+        "cpu",
+        "where found networks are trained; auto: cuda where there is one; the run keeps what it was",
         choices=DEVICES,
     )
     precision: str = _setting(
@@ -541,12 +541,19 @@ class Config:
         return flat
 
     def resolved(self) -> "Config":
-        """The same with ``threads`` and ``device`` as what they stand for on this machine."""
+        """The same with ``threads`` and ``device`` as what they stand for on this machine.
+
+        InputError where ``device`` is not there.
+        """
         device = self.device
         if device == "auto":
             from cosearch.device import available_device  # loads torch
 
             device = available_device()
+        elif device == "cuda":
+            from cosearch.device import torch_device
+
+            torch_device(device)  # refuses where there is none
         return replace(self, threads=self.threads or available_cores(), device=device)
 
 
