@@ -443,7 +443,7 @@ class Config:
     )
     device: str = _setting(
         "cpu",
-        "where found networks are trained; auto: cuda where there is one; the run keeps what it was",
+        "where found networks are trained; auto: cuda where there is one, and the run keeps it",
         choices=DEVICES,
     )
     precision: str = _setting(
