@@ -5,7 +5,7 @@ step is first-order DARTS's: alphas and betas, then weights, in bf16 autocast, c
 CUDA graph with its optimisers. Kinds: `plain` convolutions in real numbers, merged and not; with a
 run's ``luts`` folder also its `exact` multiplier, and `all` signed ones of it together. The time of
 a whole search is that of 50 epochs over 25,000 + 25,000 images. Merged and plain results are
-compared before anything is timed.
+compared before anything is timed. `exact` and `all` factorise tables, which takes python-flint.
 """
 
 import argparse

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from lut.backends.cuda_depthwise import MOST_VALUES
 from lut.backends.cuda_operands import cuda_refusal, on_device, power_of_two
 
 __all__ = ["normalised_relu", "weighted_sum"]
@@ -58,7 +59,8 @@ def normalised_relu(x: Tensor, norm: nn.BatchNorm2d) -> Tensor:
 
 
 def _has_kernels(x: Tensor) -> bool:
-    return cuda_refusal(x) is None and x.dtype != torch.float64
+    small = x.numel() < MOST_VALUES
+    return small and cuda_refusal(x) is None and x.dtype != torch.float64
 
 
 def _settings(norms: Sequence[nn.BatchNorm2d]) -> tuple[float, float]:

@@ -13,10 +13,12 @@ from torch import Tensor
 from ..geometry import ConvGeometry
 from .cuda_operands import cuda_refusal, on_device, power_of_two
 
-__all__ = ["Depthwise", "is_depthwise"]
+__all__ = ["MOST_VALUES", "Depthwise", "is_depthwise"]
 
 TILE = 2048
 LARGEST_KERNEL = 5
+MOST_VALUES = 1 << 30
+"""Of an operand: kernels count them in 32 bits."""
 WEIGHT_PROGRAMS = 264
 """Programs that share the sums of a gradient of weights, for each row of taps."""
 
@@ -27,7 +29,8 @@ def is_depthwise(x: Tensor, w: Tensor, geometry: ConvGeometry) -> bool:
     same = all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation))
     alone = w.shape[1] == 1 and w.shape[0] == x.shape[1] == geometry.groups
     half = x.dtype in (torch.bfloat16, torch.float16, torch.float32)
-    return square and same and alone and half and cuda_refusal(x) is None
+    small = x.numel() < MOST_VALUES
+    return square and same and alone and half and small and cuda_refusal(x) is None
 
 
 @dataclass(frozen=True, eq=False)

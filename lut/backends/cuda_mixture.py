@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from .cuda_depthwise import MOST_VALUES
 from .cuda_emulation import mixed_planes
 from .cuda_operands import PackedPlanes, cuda_refusal, on_device, power_of_two
 
@@ -25,6 +26,8 @@ def has_plane_sums(operands: "Operands") -> bool:
     """Whether :func:`plane_sums` knows these operands: depthwise, or 1×1 of few outputs."""
     x, w, geometry = operands.x, operands.w, operands.geometry
     if cuda_refusal(x) is not None or x.dtype == torch.float64 or operands.tables.basis is None:
+        return False
+    if x.numel() >= MOST_VALUES:
         return False
     if not all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation)):
         return False
