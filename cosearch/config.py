@@ -30,6 +30,7 @@ BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
 OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
 SELECTIONS = ("argmax", "perturbation")
+ARITHMETICS = ("emulated", "real")
 GRADIENTS = ("straight_through", "difference", "fitted")
 DATA_SETS = ("digits", "cifar10", "image_folder")
 DEVICES = ("auto", "cpu", "cuda")
@@ -388,6 +389,12 @@ class Search(Section):
     gradient_checkpointing: bool = _setting(
         False, "cells are computed twice instead of keeping their activations: less memory, slower"
     )
+    arithmetic: str = _setting(
+        "emulated",
+        "of the supernet's convolutions; real: in real numbers, as in DARTS, for a single "
+        "multiplier, of which the energy alone is known",
+        choices=ARITHMETICS,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -443,7 +450,8 @@ class Config:
     )
     device: str = _setting(
         "cpu",
-        "where found networks are trained; auto: cuda where there is one, and the run keeps it",
+        "where networks are searched and trained; auto: cuda where there is one, and the run "
+        "keeps it",
         choices=DEVICES,
     )
     precision: str = _setting(
@@ -472,6 +480,7 @@ class Config:
         self._check_skips()
         self._check_selection_budget()
         self._check_fixed_multiplier()
+        self._check_arithmetic()
         self._check_by_operation()
 
     def _check_partial_channels(self) -> None:
@@ -508,6 +517,20 @@ class Config:
         name = self.search.fixed_multiplier
         if name and name not in self.multipliers.candidates:
             raise unknown_name("search.fixed_multiplier", name, self.multipliers.candidates)
+
+    def _check_arithmetic(self) -> None:
+        if self.search.arithmetic != "real":
+            return
+        if not self.search.fixed_multiplier and len(self.multipliers.candidates) > 1:
+            raise InputError(
+                "search.arithmetic must be 'emulated' where there are multipliers to choose from, "
+                "not 'real'; or set search.fixed_multiplier"
+            )
+        if self.search.operand_statistics == "gathered":
+            raise InputError(
+                "search.operand_statistics must be 'uniform' with search.arithmetic=real, "
+                "not 'gathered'"
+            )
 
     def _check_by_operation(self) -> None:
         if not self.multipliers.by_operation:

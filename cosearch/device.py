@@ -12,7 +12,14 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-__all__ = ["available_device", "computing", "placed", "torch_device"]
+__all__ = [
+    "available_device",
+    "computing",
+    "device_generator_state",
+    "placed",
+    "set_device_generator_state",
+    "torch_device",
+]
 
 
 def available_device() -> str:
@@ -48,3 +55,20 @@ def computing(device: "torch.device", precision: str) -> contextlib.AbstractCont
     if precision == "bf16":
         return torch.autocast(device.type, dtype=torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def device_generator_state(device: "torch.device") -> "torch.Tensor | None":
+    """Of torch's own generator on a GPU, for a checkpoint; None on a CPU, which has the global
+    one.
+    """
+    import torch
+
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def set_device_generator_state(device: "torch.device", state: "torch.Tensor | None") -> None:
+    """What :func:`device_generator_state` was; nothing on a CPU."""
+    import torch
+
+    if device.type == "cuda" and state is not None:
+        torch.cuda.set_rng_state(state.cpu(), device)

@@ -29,13 +29,17 @@ class Tally:
         own = [number.double() if isinstance(number, Tensor) else number for number in step]
         self._sums = [before + more for before, more in zip(self._sums, own, strict=True)]
         self.steps += 1
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
+        self._look_at_the_clock()
 
     def totals(self, world: World) -> list[float]:
         """The sums over the images of all processes."""
         everywhere = gathered(self._own(), world)
+        self._look_at_the_clock()  # a device has done its work only now
         return [sum(numbers) for numbers in zip(*everywhere, strict=True)]
+
+    def _look_at_the_clock(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
 
     def state(self, world: World) -> dict[str, Any]:
         """For a checkpoint; the same in all processes."""

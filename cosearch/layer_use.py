@@ -5,7 +5,7 @@ those of its multipliers. All expectations of energy and latency are sums over t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -62,6 +62,14 @@ class LayerUse:
             torch.tensor([row for _, row in places], device=device),
             torch.tensor(uses, dtype=torch.int64, device=device).view(-1, 2),
             torch.tensor(uniform, device=device),
+        )
+
+    def to(self, device: torch.device) -> "LayerUse":
+        """On another device."""
+        operations, multipliers = self.operations.to(device), self.multipliers.to(device)
+        uses, uniform = self.uses.to(device), self.uniform.to(device)
+        return replace(
+            self, operations=operations, multipliers=multipliers, uses=uses, uniform=uniform
         )
 
     def __call__(self, choices: Mapping[str, Choices]) -> LayerShares:

@@ -5,7 +5,7 @@ The terms (energy, latency) are plug-ins of ``cosearch.terms``: each has a weigh
 is kept by a Lagrangian multiplier.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -21,26 +21,30 @@ __all__ = ["Objective", "beta_decay"]
 
 @dataclass(frozen=True, eq=False)
 class Objective:
-    """The loss of alphas and betas; weights see the cross-entropy alone."""
+    """The loss of alphas and betas; weights see the cross-entropy alone.
+
+    decay: the weight of beta-decay, a scalar that moves in place; None: off.
+    """
 
     use: LayerUse
     terms: tuple[Term, ...]
-    beta_decay: float = 0.0
+    decay: Tensor | None = None
 
     def __call__(self, supernet: Supernet, logits: Tensor, labels: Tensor) -> Tensor:
         loss = functional.cross_entropy(logits, labels)
         if self.terms:
             shares = self.use(supernet.all_choices())
             loss = loss + torch.stack([term(shares) for term in self.terms]).sum().to(loss.dtype)
-        return loss + self.beta_decay * beta_decay(supernet) if self.beta_decay else loss
+        return loss if self.decay is None else loss + self.decay * beta_decay(supernet)
 
     @torch.no_grad()
-    def ascended(self, supernet: Supernet) -> "Objective":
-        """With the budgets' multipliers moved by the measures as they are now."""
-        if all(term.budget is None for term in self.terms):
-            return self
-        shares = self.use(supernet.all_choices())
-        return replace(self, terms=tuple(term.ascended(shares) for term in self.terms))
+    def ascend(self, supernet: Supernet) -> None:
+        """Move the budgets' multipliers by the measures as they are now."""
+        bound = [term for term in self.terms if term.budget is not None]
+        shares = self.use(supernet.all_choices()) if bound else None
+        for term in bound:
+            assert term.budget is not None and shares is not None
+            term.budget.ascend(term.measure.relative(shares))
 
     def term(self, name: str) -> Term:
         """The term of that name."""
@@ -54,13 +58,11 @@ class Objective:
         """Of the budgets, by the names of their terms."""
         return {term.name: term.multiplier for term in self.terms if term.budget is not None}
 
-    def with_multipliers(self, multipliers: dict[str, float]) -> "Objective":
-        """KeyError where a budget has none."""
-        terms = [
-            term if term.budget is None else term.with_multiplier(float(multipliers[term.name]))
-            for term in self.terms
-        ]
-        return replace(self, terms=tuple(terms))
+    def set_multipliers(self, multipliers: dict[str, float]) -> None:
+        """Of all budgets; KeyError where one has none."""
+        for term in self.terms:
+            if term.budget is not None:
+                term.budget.multiplier.fill_(float(multipliers[term.name]))
 
 
 def beta_decay(supernet: Supernet) -> Tensor:

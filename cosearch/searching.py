@@ -12,7 +12,14 @@ import torch
 from torch import Tensor
 
 from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
+from cosearch.captured import CapturedSteps
 from cosearch.checkpoint import save_checkpoint
+from cosearch.device import (
+    device_generator_state,
+    placed,
+    set_device_generator_state,
+    torch_device,
+)
 from cosearch.distributed import same_everywhere, shared
 from cosearch.eigenvalue import largest_hessian_eigenvalue
 from cosearch.epoch import Pause, Tally
@@ -25,12 +32,13 @@ from cosearch.metrics import record_metrics
 from cosearch.mirror import mirrored
 from cosearch.objective import Objective
 from cosearch.operand_statistics import OperandStatistics, gathered_statistics
+from cosearch.optimisers import search_optimisers, set_rate
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from cosearch.selection import ANY_NUMBER, normal_skips, selected
 from cosearch.strategies import Batch, strategy
-from cosearch.strategies.strategy import Optimisers, Step, StepResult
+from cosearch.strategies.strategy import Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import (
     Task,
@@ -94,14 +102,20 @@ class Search:
             self.strategy.form,
             self.settings.beta_grain,
             {} if len(names) == 1 else task.config.multipliers.allowed(),
+            real=self.settings.arithmetic == "real",
         )
-        self.use = LayerUse.of(self.supernet, task.input_shape)
-        self.objective = Objective(self.use, ())
-        self._cost()
+        self.device = torch_device(task.config.device)
         self.options = self._budgeted_options()
+        use = LayerUse.of(self.supernet, task.input_shape)
+        placed(self.supernet, self.device)
+        self.use = use.to(self.device)
+        decay = torch.zeros((), device=self.device) if self.settings.beta_decay else None
+        self.objective = Objective(self.use, (), decay)
+        self._cost()
         self.supernet.gradient_checkpointing = self.settings.gradient_checkpointing
         shared(self.supernet, world)
-        self.optimisers = self._optimisers()
+        self.optimisers = search_optimisers(self.supernet, self.settings)
+        self.captured = CapturedSteps() if self._is_capturable() else None
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
@@ -117,7 +131,7 @@ class Search:
         self.expectations = Expectations.of(space, self.settings.energy_lines)
         self.objective = replace(self.objective, terms=terms_of(space, self.settings))
         if before:
-            self.objective = self.objective.with_multipliers(before)
+            self.objective.set_multipliers(before)
 
     def _gather_operands(self) -> None:
         """Once, after the warm-up, where the settings ask for it: energies are then those of the
@@ -137,6 +151,8 @@ class Search:
     def _use_operands(self, operands: OperandStatistics) -> None:
         self.task = replace(self.task, operands=operands)
         self._cost()
+        if self.captured is not None:
+            self.captured = CapturedSteps()
 
     def _budgeted_options(self) -> Options | None:
         """What the selection chooses from under a budget; InputError where that is out of reach."""
@@ -149,32 +165,10 @@ class Search:
         check_selection_budget(options, settings.selection_budget, settings.most_skips)
         return options
 
-    def _optimisers(self) -> Optimisers:
-        settings = self.settings
-        return Optimisers(
-            torch.optim.SGD(
-                self.supernet.weight_parameters(),
-                settings.weight_learning_rate,
-                momentum=settings.momentum,
-                weight_decay=settings.weight_decay,
-            ),
-            torch.optim.Adam(
-                self._architecture_groups(), settings.alpha_learning_rate, betas=(0.5, 0.999)
-            ),
-            settings.gradient_clip,
-        )
-
-    def _architecture_groups(self) -> list[dict[str, Any]]:
-        """Alphas with decay, betas without.
-
-        Gradients of betas are far smaller; Adam's decay, which is added to the gradient, would
-        hold them at zero.
-        """
-        decay = self.settings.alpha_weight_decay
-        return [
-            {"params": self.supernet.alpha_parameters(), "weight_decay": decay},
-            {"params": self.supernet.beta_parameters(), "weight_decay": 0.0},
-        ]
+    def _is_capturable(self) -> bool:
+        """Whether steps may become CUDA graphs: nothing in them waits, or is computed twice."""
+        alone = self.world.is_alone and not self.settings.gradient_checkpointing
+        return self.device.type == "cuda" and alone and self.strategy.capturable
 
     def run(self, folder: RunFolder, progress: Progress) -> Genotype:
         """Search to the last epoch, from the checkpoint in `folder` where there is one."""
@@ -214,8 +208,7 @@ class Search:
 
     def _memory_line(self) -> str:
         images = self.settings.batch_size // self.world.size
-        device = next(self.supernet.parameters()).device
-        return check_memory(self.memory(), "search.batch_size", images, device)
+        return check_memory(self.memory(), "search.batch_size", images, self.device)
 
     def memory(self) -> Memory:
         """What a step past the warm-up takes; the search is left as it is."""
@@ -224,11 +217,7 @@ class Search:
         def step(images: int) -> None:
             train, validation = (self._first_images(n, images) for n in ("train", "validation"))
             draws = torch.Generator().manual_seed(0)
-            net, goal, optimisers, world = (
-                self.supernet, self.objective, self.optimisers, self.world,
-            )  # fmt: skip
-            at = Step(net, goal, optimisers, train, validation, False, 0.0, draws, world)
-            self.strategy.step(at)
+            self.strategy.step(replace(self._at(train, validation, False, 0.0), generator=draws))
 
         both = (self.optimisers.weights, self.optimisers.architecture)
         found = measured_memory(step, self.supernet, both)
@@ -300,7 +289,7 @@ class Search:
     def _first_images(self, name: str, count: int) -> Batch:
         split = self.task.data.splits[name]
         images = split.images[:count].to(torch.float32) * self.task.data.pixel_scale
-        return Batch(images, split.labels[:count])
+        return Batch(images, split.labels[:count]).to(self.device)
 
     def _warming_up(self, epoch: int) -> bool:
         return epoch < self.settings.warmup_share * self.settings.epochs
@@ -320,10 +309,10 @@ class Search:
             settings.weight_learning_rate,
             settings.weight_learning_rate_min,
         )
-        for group in self.optimisers.weights.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimisers.weights, rate)
         share = self.epoch / settings.epochs
-        self.objective = replace(self.objective, beta_decay=settings.beta_decay * share)
+        if self.objective.decay is not None:
+            self.objective.decay.fill_(settings.beta_decay * share)
         pairs, left = self._pairs_left()
         for train, validation in progress.track(pairs, f"epoch {self.epoch + 1}", left):
             tally.add(_counted(self._step(train, validation, share), train, validation))
@@ -346,21 +335,25 @@ class Search:
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)
-        step = Step(
-            self.supernet,
-            self.objective,
-            self.optimisers,
-            train,
-            validation,
-            warming_up,
-            progress,
-            self.draws,
-            self.world,
-        )
-        result = self.strategy.step(step)
-        if not warming_up:
-            self.objective = self.objective.ascended(self.supernet)
-        return result
+
+        def work(train: Batch, validation: Batch) -> StepResult:
+            result = self.strategy.step(self._at(train, validation, warming_up, progress))
+            if not warming_up:
+                self.objective.ascend(self.supernet)
+            return result
+
+        train, validation = train.to(self.device), validation.to(self.device)
+        if self.captured is None:
+            return work(train, validation)
+        kind = "warming up" if warming_up else "full"
+        return self.captured(kind, work, train, validation)
+
+    def _at(self, train: Batch, validation: Batch, warming_up: bool, progress: float) -> Step:
+        net, goal, precision = self.supernet, self.objective, self.task.config.precision
+        return Step(
+            net, goal, self.optimisers, train, validation, warming_up, progress, self.draws,
+            self.world, precision,
+        )  # fmt: skip
 
     def state(self) -> dict[str, Any]:
         """All that the rest of the search depends on."""
@@ -377,6 +370,7 @@ class Search:
             "within": self.within,
             "operands": None if self.task.operands is None else self.task.operands.to_json(),
             "global_generator": torch.get_rng_state(),
+            "device_generator": device_generator_state(self.device),
         }
 
     def _begun_state(self) -> dict[str, Any] | None:
@@ -394,15 +388,18 @@ class Search:
         if state.get("configuration") != resumable_key(self.task.config):
             raise InputError(f"{source} must be a checkpoint of this configuration, not of another")
         try:
+            if self.captured is not None:
+                self.captured = CapturedSteps()
             self.supernet.load_state_dict(state["supernet"])
             self.optimisers.weights.load_state_dict(state["weight_optimiser"])
             self.optimisers.architecture.load_state_dict(state["architecture_optimiser"])
             self.generator.set_state(state["generator"])
             self.draws.set_state(state["draws"])
             torch.set_rng_state(state["global_generator"])
+            set_device_generator_state(self.device, state["device_generator"])
             if state["operands"] is not None:
                 self._use_operands(OperandStatistics.from_json(state["operands"], source))
-            self.objective = self.objective.with_multipliers(state["multipliers"])
+            self.objective.set_multipliers(state["multipliers"])
             self.within = state["within"]
             self.begun = self._begun_of(state["begun"])
             self.epoch = int(state["epoch"])

@@ -24,7 +24,7 @@ from cosearch.recomputing import recomputed
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
-from lut import ApproxConv2d, Candidates
+from lut import ApproxConv2d, ApproxLinear, Candidates
 
 __all__ = ["Cell", "MixedOp", "Supernet"]
 
@@ -188,7 +188,8 @@ class Supernet(nn.Module):
     `candidates` are the multipliers that betas weigh; convolutions that are not approximated use
     `exact`, a candidate list of one; `form` is the strategy's; `grain` and `allowed`:
     cosearch/grain.py. gradient_checkpointing: cells are computed a second time in the backward pass
-    instead of keeping their activations. Input (N, C, H, W) in [0, 1], output logits (N, classes).
+    instead of keeping their activations. real: convolutions are in real numbers. Input (N, C, H, W)
+    in [0, 1], output logits (N, classes).
     """
 
     def __init__(
@@ -199,17 +200,20 @@ class Supernet(nn.Module):
         form: Form = PLAIN,
         grain: str = "edge_operation",
         allowed: Mapping[str, tuple[int, ...]] = EVERY,
+        *,
+        real: bool = False,
     ) -> None:
         super().__init__()
         self.space, self.candidates, self.exact, self.form = space, candidates, exact, form
         self.gradient_checkpointing = False
-        self.stem = stem(space, Arithmetic(exact, affine=True))
-        arithmetic = Arithmetic(candidates, affine=False)
+        ends = Arithmetic(None if real else exact, affine=True)
+        self.stem = stem(space, ends)
+        arithmetic = Arithmetic(None if real else candidates, affine=False)
         self.cells = nn.ModuleList(
             Cell(place, space, arithmetic, form.partial_channels) for place in space.places
         )
         self.pool = nn.AdaptiveAvgPool2d(1)
-        self.classifier = classifier(space, Arithmetic(exact, affine=True))
+        self.classifier = classifier(space, ends)
         shape = (space.edges, len(space.operations))
         self.grain = Grain(space, len(candidates), grain, allowed)
         self.alphas = _architecture(dict.fromkeys(CELL_TYPES, shape))
@@ -232,12 +236,11 @@ class Supernet(nn.Module):
         if choices is None:
             choices = self.all_choices()
         stem, classifier = self._end_mixtures(choices)
-        before = last = self.stem[1](self.stem[0](x, stem))
+        before = last = self.stem[1](_applied(self.stem[0], x, stem))
         for index, cell in enumerate(self.cells):
             one = choices[self.space.places[index].cell_type].of_cell(self.space.ordinal(index))
             before, last = last, self._through(cell, before, last, one)
-        logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1), classifier)
-        return logits
+        return _applied(self.classifier, torch.flatten(self.pool(last), 1), classifier)
 
     def _end_mixtures(self, choices: Mapping[str, Choices]) -> tuple[Tensor | None, Tensor | None]:
         """Shares of the multipliers of stem and classifier; None where one is exact."""
@@ -308,6 +311,13 @@ class Supernet(nn.Module):
         scores = {name: argmax_scores(choice, self.space) for name, choice in choices.items()}
         luts, exact = self.candidates.luts, self.exact.luts[0]
         return selected(self.space, luts, choices, scores, most_skips, exact)
+
+
+def _applied(layer: nn.Module, x: Tensor, mixture: Tensor | None) -> Tensor:
+    """A stem's convolution or a classifier, which has multipliers only where it is emulated."""
+    emulated = isinstance(layer, (ApproxConv2d, ApproxLinear))
+    result: Tensor = layer(x, mixture) if emulated else layer(x)
+    return result
 
 
 def _architecture(shapes: Mapping[str, tuple[int, ...]]) -> nn.ParameterDict:

@@ -40,7 +40,7 @@ def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[n
     betas = nn.Parameter(torch.zeros(shape, device=device))
     optimiser = torch.optim.Adam([betas], LEARNING_RATE, betas=(0.5, 0.999))
     energy = _relative_energy(problem, device)
-    budget = Budget(problem.budget, BUDGET_RATE)
+    budget = Budget.of(problem.budget, BUDGET_RATE, device=device)
     temperature = TEMPERATURE
 
     def shares() -> Tensor:
@@ -60,7 +60,7 @@ def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[n
                 loss.backward()
                 optimiser.step()
                 with torch.no_grad():
-                    budget = budget.ascended(energy(shares()))
+                    budget.ascend(energy(shares()))
     found = betas.detach().cpu().double().log_softmax(-1)
     return np.asarray(found.numpy())
 

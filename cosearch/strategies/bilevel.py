@@ -30,7 +30,7 @@ def bilevel_step(at: Step, choose: Choose, penalty: Penalty | None = None) -> St
     """
     supernet = at.supernet
     with frozen(supernet.weight_parameters()), torch.set_grad_enabled(not at.warming_up):
-        logits = supernet(at.validation.images, choose())
+        logits = at.logits(at.validation.images, choose())
         loss = at.objective(supernet, logits, at.validation.labels)
         if penalty is not None:
             loss = loss + penalty()
@@ -39,19 +39,19 @@ def bilevel_step(at: Step, choose: Choose, penalty: Penalty | None = None) -> St
             gradients = _gradients(architecture, loss)
             move(architecture, gradients, at.optimisers.architecture, world=at.world)
     train_loss, train_logits = weights_step(at, choose)
-    return StepResult(train_loss, train_logits, float(loss.detach()), logits.detach())
+    return StepResult(train_loss, train_logits, loss.detach(), logits.detach())
 
 
-def weights_step(at: Step, choose: Choose) -> tuple[float, Tensor]:
+def weights_step(at: Step, choose: Choose) -> tuple[Tensor, Tensor]:
     """Weights down the gradient of the cross-entropy; it and the logits, from before the step."""
     supernet, optimisers = at.supernet, at.optimisers
     with frozen(supernet.architecture_parameters()):
-        logits = supernet(at.train.images, choose())
+        logits = at.logits(at.train.images, choose())
         loss = functional.cross_entropy(logits, at.train.labels)
         weights = supernet.weight_parameters()
         gradients = _gradients(weights, loss)
         move(weights, gradients, optimisers.weights, optimisers.gradient_clip, at.world)
-    return float(loss.detach()), logits.detach()
+    return loss.detach(), logits.detach()
 
 
 def move(
@@ -65,10 +65,20 @@ def move(
     stay.
     """
     for parameter, gradient in zip(parameters, averaged(gradients, world), strict=True):
-        parameter.grad = gradient
+        parameter.grad = None if gradient is None else laid_out_as(parameter, gradient)
     if clip is not None:
         torch.nn.utils.clip_grad_norm_(parameters, clip)
     optimiser.step()
+
+
+def laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient with the strides of its parameter, which fused optimisers want; a copy only
+    where its values lie otherwise.
+    """
+    shape, strides = gradient.shape, parameter.stride()
+    if all(n == 1 or a == b for n, a, b in zip(shape, gradient.stride(), strides, strict=True)):
+        return gradient.as_strided(shape, strides)
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def _gradients(parameters: Sequence[Parameter], loss: Tensor) -> Sequence[Tensor | None]:

@@ -16,7 +16,7 @@ __all__ = ["Darts"]
 class Darts:
     """First-order DARTS; keeps nothing between steps."""
 
-    form = Form()
+    form, capturable = Form(), True
 
     def __init__(self, settings: Search) -> None:
         pass

@@ -22,10 +22,9 @@ from cosearch.choices import Form
 from cosearch.config import Search
 from cosearch.distributed import averaged
 from cosearch.passes import at, filled_gradients, frozen, undisturbed
-from cosearch.supernet import Supernet
 
 from .bilevel import move, weights_step
-from .strategy import Batch, Step, StepResult
+from .strategy import Step, StepResult
 
 __all__ = ["DartsSecondOrder", "unrolled_gradients"]
 
@@ -35,7 +34,7 @@ PERTURBATION = 0.01  # norm of the weights' displacement
 class DartsSecondOrder:
     """Second-order DARTS; xi is `search.unrolled_share` times the weights' learning rate."""
 
-    form = Form()
+    form, capturable = Form(), False
 
     def __init__(self, settings: Search) -> None:
         self.share = settings.unrolled_share
@@ -44,13 +43,13 @@ class DartsSecondOrder:
         supernet = at.supernet
         gradients = None if at.warming_up else unrolled_gradients(at, self.share)
         with torch.no_grad():
-            logits = supernet(at.validation.images)
+            logits = at.logits(at.validation.images)
             loss = at.objective(supernet, logits, at.validation.labels)
         if gradients is not None:
             architecture, optimiser = supernet.architecture_parameters(), at.optimisers.architecture
             move(architecture, gradients, optimiser, world=at.world)
         train_loss, train_logits = weights_step(at, supernet.all_choices)
-        return StepResult(train_loss, train_logits, float(loss), logits)
+        return StepResult(train_loss, train_logits, loss, logits)
 
 
 def unrolled_gradients(step: Step, share: float) -> list[Tensor]:
@@ -59,25 +58,24 @@ def unrolled_gradients(step: Step, share: float) -> list[Tensor]:
     Of the whole batch once they are averaged over all processes.
     The supernet is left as it is, bit for bit.
     """
-    supernet, train, validation = step.supernet, step.train, step.validation
+    supernet, validation = step.supernet, step.validation
     architecture, weights = supernet.architecture_parameters(), supernet.weight_parameters()
     with undisturbed(supernet), frozen(architecture):
-        steps = averaged(filled_gradients(_train_loss(supernet, train), weights), step.world)
+        steps = averaged(filled_gradients(_train_loss(step), weights), step.world)
     rates, unrolled = _unrolled(weights, steps, step.optimisers.weights, share)
     with undisturbed(supernet), at(weights, unrolled):
-        loss = step.objective(supernet, supernet(validation.images), validation.labels)
+        loss = step.objective(supernet, step.logits(validation.images), validation.labels)
         gradients = filled_gradients(loss, [*architecture, *weights])
     first = gradients[: len(architecture)]
     direction = averaged(gradients[len(architecture) :], step.world)
     direction = [rate * part for rate, part in zip(rates, direction, strict=True)]
-    mixed = _mixed_derivative(supernet, train, direction)
+    mixed = _mixed_derivative(step, direction)
     return [one - two for one, two in zip(first, mixed, strict=True)]
 
 
-def _mixed_derivative(
-    supernet: Supernet, train: Batch, direction: Sequence[Tensor]
-) -> list[Tensor]:
+def _mixed_derivative(step: Step, direction: Sequence[Tensor]) -> list[Tensor]:
     """(d2 train_loss / d architecture d weights) · direction, by a central difference."""
+    supernet = step.supernet
     architecture, weights = supernet.architecture_parameters(), supernet.weight_parameters()
     norm = float(torch.linalg.vector_norm(torch.stack([part.norm() for part in direction])))
     if norm == 0:
@@ -87,7 +85,7 @@ def _mixed_derivative(
     def gradients(signed_size: float) -> list[Tensor]:
         moved = [w.detach() + signed_size * d for w, d in zip(weights, direction, strict=True)]
         with undisturbed(supernet), frozen(weights), at(weights, moved):
-            return filled_gradients(_train_loss(supernet, train), architecture)
+            return filled_gradients(_train_loss(step), architecture)
 
     above, below = gradients(size), gradients(-size)
     return [(one - two) / (2 * size) for one, two in zip(above, below, strict=True)]
@@ -117,5 +115,5 @@ def _unrolled(
     return rates, unrolled
 
 
-def _train_loss(supernet: Supernet, train: Batch) -> Tensor:
-    return functional.cross_entropy(supernet(train.images), train.labels)
+def _train_loss(step: Step) -> Tensor:
+    return functional.cross_entropy(step.logits(step.train.images), step.train.labels)

@@ -25,7 +25,7 @@ __all__ = ["Drnas", "dirichlet_choices", "divergence"]
 class Drnas:
     """DrNAS with all channels."""
 
-    form = Form(relaxation=dirichlet_mean)
+    form, capturable = Form(relaxation=dirichlet_mean), False
 
     def __init__(self, settings: Search) -> None:
         self.kl_weight = settings.kl_weight

@@ -25,7 +25,7 @@ __all__ = ["Gdas", "gumbel_choices"]
 class Gdas:
     """The temperature falls linearly from `search.temperature` to `search.temperature_end`."""
 
-    form = Form()
+    form, capturable = Form(), False
 
     def __init__(self, settings: Search) -> None:
         self.start, self.end = settings.temperature, settings.temperature_end

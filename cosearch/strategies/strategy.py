@@ -1,5 +1,6 @@
 """What a search strategy is: one step over a training batch and a validation batch."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -7,7 +8,8 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from cosearch.choices import Form
+from cosearch.choices import Choices, Form
+from cosearch.device import computing
 from cosearch.objective import Objective
 from cosearch.supernet import Supernet
 from cosearch.world import ALONE, World
@@ -22,6 +24,14 @@ class Batch:
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """On `device`; images there are channels last where it is a GPU."""
+        layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
+        return Batch(self.images.to(device, memory_format=layout), self.labels.to(device))
+
+    def copy(self) -> "Batch":
+        return Batch(self.images.clone(), self.labels.clone())
+
 
 @dataclass(frozen=True, eq=False)
 class Optimisers:
@@ -34,14 +44,15 @@ class Optimisers:
 
 @dataclass(frozen=True, eq=False)
 class StepResult:
-    """Loss of each batch before the step that it led to, and its logits.
+    """Loss of each batch before the step that it led to, a scalar, and its logits, without
+    gradients and where the supernet is: nobody waits for them.
 
     train_loss is the cross-entropy; validation_loss is the objective.
     """
 
-    train_loss: float
+    train_loss: Tensor
     train_logits: Tensor
-    validation_loss: float
+    validation_loss: Tensor
     validation_logits: Tensor
 
 
@@ -51,7 +62,7 @@ class Step:
 
     warming_up: alphas and betas rest. progress: the share of the search that is done. generator (of
     the CPU): where a strategy draws from, torch's own where it is None. world: the processes that
-    share the batches.
+    share the batches. precision: of the passes, in ``config.PRECISIONS``.
     """
 
     supernet: Supernet
@@ -63,13 +74,22 @@ class Step:
     progress: float = 0.0
     generator: torch.Generator | None = None
     world: World = ALONE
+    precision: str = "fp32"
+
+    def logits(self, images: Tensor, choices: Mapping[str, Choices] | None = None) -> Tensor:
+        """Of the supernet, float32; its own shares where `choices` are left out."""
+        with computing(images.device, self.precision):
+            logits: Tensor = self.supernet(images, choices)
+        return logits.float() if logits.dtype == torch.bfloat16 else logits
 
 
 class Strategy(Protocol):
     """Moves alphas and betas on the validation batch (unless warming up), then weights on the
-    training batch. `form` is what it asks of the supernet.
+    training batch. `form` is what it asks of the supernet. capturable: whether a step depends on
+    nothing but tensors where the supernet is, and may become a CUDA graph.
     """
 
     form: Form
+    capturable: bool
 
     def step(self, at: Step) -> StepResult: ...

@@ -47,7 +47,8 @@ def terms_of(space: CostedSpace, settings: Search) -> tuple[Term, ...]:
     found = []
     for name, kind in TERMS.items():
         weight, limit = kind.weight(settings), kind.budget(settings)
-        budget = Budget(limit, settings.budget_rate, weight) if limit else None
+        device = space.use.operations.device
+        budget = Budget.of(limit, settings.budget_rate, weight, device) if limit else None
         if weight or budget:
             found.append(Term(name, kind.measure(space, settings), weight, budget))
     return tuple(found)

@@ -5,9 +5,10 @@ and Wright, Numerical Optimization, section 17.4): ``(max(0, mu + r (e - B))^2 -
 whose slope is ``max(0, mu + r (e - B))``; after each step that slope is the new multiplier mu.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from cosearch.layer_use import LayerShares
@@ -25,22 +26,32 @@ class Measure(Protocol):
         ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Budget:
-    """At most `limit` of the exact network's; `rate` is r, `multiplier` mu >= 0."""
+    """At most `limit` of the exact network's; `rate` is r, `multiplier` mu >= 0, float32, a scalar
+    where the measure is: it moves in place, so that a step may be a CUDA graph.
+    """
 
     limit: float
     rate: float
-    multiplier: float = 0.0
+    multiplier: Tensor
+
+    @classmethod
+    def of(
+        cls, limit: float, rate: float, multiplier: float = 0.0, device: torch.device | None = None
+    ) -> "Budget":
+        return cls(limit, rate, torch.tensor(multiplier, dtype=torch.float32, device=device))
 
     def term(self, relative: Tensor) -> Tensor:
         """What it adds to the loss; zero or less within the limit."""
         slope = (self.multiplier + self.rate * (relative - self.limit)).clamp(min=0.0)
         return (slope**2 - self.multiplier**2) / (2 * self.rate)
 
-    def ascended(self, relative: Tensor) -> "Budget":
-        excess = float(relative) - self.limit
-        return replace(self, multiplier=max(0.0, self.multiplier + self.rate * excess))
+    @torch.no_grad()
+    def ascend(self, relative: Tensor) -> None:
+        """Move the multiplier by the measure as it is now."""
+        moved = self.multiplier + self.rate * (relative - self.limit)
+        self.multiplier.copy_(moved.clamp(min=0.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,19 +67,7 @@ class Term:
         relative = self.measure.relative(shares)
         return self.weight * relative if self.budget is None else self.budget.term(relative)
 
-    def ascended(self, shares: LayerShares) -> "Term":
-        """With the budget's multiplier moved by the measure as it is now."""
-        if self.budget is None:
-            return self
-        return replace(self, budget=self.budget.ascended(self.measure.relative(shares)))
-
     @property
     def multiplier(self) -> float:
         """The weight: fixed, or what the budget has made of it."""
-        return self.weight if self.budget is None else self.budget.multiplier
-
-    def with_multiplier(self, multiplier: float) -> "Term":
-        """The same where there is no budget."""
-        if self.budget is None:
-            return self
-        return replace(self, budget=replace(self.budget, multiplier=multiplier))
+        return self.weight if self.budget is None else float(self.budget.multiplier)

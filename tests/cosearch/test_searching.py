@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +25,7 @@ from cosearch.strategies.strategy import Step, StepResult
 from cosearch.task import Task
 from cosearch.training import Training
 from hw.errors import InputError
-from lut import LUT, MultiplierLibrary, joint_basis
+from lut import LUT, ApproxConv2d, MultiplierLibrary, joint_basis
 
 from .costed import DELAYS, ENERGIES, FIGURES
 from .small import LUTS
@@ -65,9 +65,11 @@ def _config(**settings: Any) -> Config:
     return config_from_table(table)
 
 
-def small_search(*, emulated: bool = False, luts: Path | None = None, **settings: Any) -> Search:
+def small_search(
+    *, emulated: bool = False, luts: Path | None = None, device: str = "cpu", **settings: Any
+) -> Search:
     """Convolutions without tables, which are quick, unless `emulated`."""
-    config, data = _config(**settings), load_data_set("digits", 0)
+    config, data = replace(_config(**settings), device=device), load_data_set("digits", 0)
     splits = {
         name: Split(split.images[:48], split.labels[:48]) for name, split in data.splits.items()
     }
@@ -179,6 +181,10 @@ class Dying:
     def form(self) -> Form:
         return self.strategy.form
 
+    @property
+    def capturable(self) -> bool:
+        return self.strategy.capturable
+
     def step(self, at: Step) -> StepResult:
         self.steps -= 1
         if self.steps < 0:
@@ -246,6 +252,19 @@ def test_a_fixed_multiplier_is_searched_without_betas(tmp_path: Path) -> None:
     genotype = search.run(_folder(tmp_path), QUIET)
     assert search.supernet.beta_parameters() == []
     assert {choice.sha256 for choice in genotype.multipliers} == {LUTS[1].digest}
+
+
+def test_a_search_in_real_numbers_knows_the_energy_alone(tmp_path: Path) -> None:
+    name = Config().multipliers.candidates[1]
+    settings: dict[str, Any] = {"fixed_multiplier": name, "arithmetic": "real", "epochs": 1}
+    search = small_search(emulated=True, **settings)
+    assert not any(isinstance(module, ApproxConv2d) for module in search.supernet.modules())
+    fixed = small_search(fixed_multiplier=name, emulated=True)
+    assert search.use.layers == fixed.use.layers
+    folder = _folder(tmp_path)
+    genotype = search.run(folder, QUIET)
+    assert {choice.sha256 for choice in genotype.multipliers} == {LUTS[1].digest}
+    assert 0 < read_metrics(folder.search_metrics)[0]["expected_energy"] < 1
 
 
 def test_a_budget_that_is_no_burden_has_no_multiplier() -> None:

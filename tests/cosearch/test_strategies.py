@@ -169,7 +169,7 @@ def test_gammas_are_shares_of_each_node_and_decide_its_edges() -> None:
 def test_gradients_of_every_form_by_finite_differences(relaxes: Form) -> None:
     net = smooth(form=relaxes)
     loss, data = objective(net), batch(1, torch.float64)
-    loss = replace(loss, beta_decay=0.3)
+    loss = replace(loss, decay=torch.tensor(0.3))
     parameters = net.architecture_parameters()
     gradients = torch.autograd.grad(loss(net, net(data.images), data.labels), parameters)
     for parameter, gradient in zip(parameters, gradients, strict=True):
@@ -207,5 +207,5 @@ def test_beta_decay_is_the_mean_logsumexp_of_alphas() -> None:
     assert float(beta_decay(net)) == pytest.approx(float(torch.stack(rows).mean()))
     data, loss = batch(1, torch.float64), objective(net)
     logits = net(data.images)
-    with_decay = replace(loss, beta_decay=2.0)(net, logits, data.labels)
+    with_decay = replace(loss, decay=torch.tensor(2.0))(net, logits, data.labels)
     assert torch.allclose(with_decay, loss(net, logits, data.labels) + 2 * beta_decay(net))

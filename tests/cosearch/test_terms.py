@@ -148,11 +148,12 @@ def test_only_multiplications_see_betas() -> None:
 
 
 def test_a_budget_grows_while_it_is_exceeded_and_never_below_zero() -> None:
-    budget = Budget(0.5, 2.0, 0.1)
-    over = budget.ascended(torch.tensor(0.8))
-    assert over.multiplier == pytest.approx(0.7)
-    assert budget.ascended(torch.tensor(0.1)).multiplier == 0.0
+    budget = Budget.of(0.5, 2.0, 0.1)
     assert float(budget.term(torch.tensor(0.5))) == pytest.approx(0.0, abs=1e-6)
+    budget.ascend(torch.tensor(0.8))
+    assert float(budget.multiplier) == pytest.approx(0.7)
+    budget.ascend(torch.tensor(0.1))
+    assert float(budget.multiplier) == 0.0
 
 
 def test_memory_of_a_layer_by_hand() -> None:

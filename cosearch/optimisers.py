@@ -1,0 +1,61 @@
+"""The optimisers of a search: SGD for weights, Adam for alphas and betas (DARTS, Liu et al., 2019).
+
+On a CUDA device nothing in a step waits for the device and rates live there, so that a step may be
+captured.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cosearch.config import Search
+from cosearch.strategies.strategy import Optimisers
+from cosearch.supernet import Supernet
+
+__all__ = ["search_optimisers", "set_rate"]
+
+ADAM_BETAS = (0.5, 0.999)
+
+
+def search_optimisers(supernet: Supernet, settings: Search) -> Optimisers:
+    """For a supernet where it is now."""
+    weights = supernet.weight_parameters()
+    on_gpu = weights[0].is_cuda
+    rate = settings.weight_learning_rate
+    sgd = torch.optim.SGD(
+        weights,
+        torch.tensor(rate, device=weights[0].device) if on_gpu else rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=True if on_gpu else None,
+    )
+    groups = _architecture_groups(supernet, settings.alpha_weight_decay)
+    adam = torch.optim.Adam(
+        groups, settings.alpha_learning_rate, betas=ADAM_BETAS, capturable=on_gpu
+    )
+    return Optimisers(sgd, adam, settings.gradient_clip)
+
+
+def _architecture_groups(supernet: Supernet, decay: float) -> list[dict[str, Any]]:
+    """Alphas with decay, betas without.
+
+    Gradients of betas are far smaller; Adam's decay, which is added to the gradient, would hold
+    them at zero.
+    """
+    return [
+        {"params": supernet.alpha_parameters(), "weight_decay": decay},
+        {"params": supernet.beta_parameters(), "weight_decay": 0.0},
+    ]
+
+
+def set_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
+    """The learning rate of all groups; one on a device changes in place."""
+    for group in optimiser.param_groups:
+        device = group["params"][0].device
+        if not isinstance(group["lr"], Tensor):
+            group["lr"] = rate
+        elif group["lr"].device == device:
+            group["lr"].fill_(rate)
+        else:  # read from a checkpoint
+            group["lr"] = torch.tensor(rate, device=device)
