@@ -1,123 +1,145 @@
-"""Time of a step of the search on a GPU: the DARTS supernet of CIFAR-10, its operations merged.
+"""Time of a search on a GPU: the DARTS supernet of CIFAR-10, as `cosearch search` makes its steps.
 
-``python -m benchmarks.supernet_cuda [--library FOLDER] [--batch N] [--kinds plain exact all]``. A
-step is first-order DARTS's: alphas and betas, then weights, in bf16 autocast, channels last, as one
-CUDA graph with its optimisers. Kinds: `plain` convolutions in real numbers, merged and not; with a
-run's ``luts`` folder also its `exact` multiplier, and `all` signed ones of it together. The time of
-a whole search is that of 50 epochs over 25,000 + 25,000 images. Merged and plain results are
-compared before anything is timed. `exact` and `all` factorise tables, which takes python-flint.
+``python -m benchmarks.supernet_cuda --library FOLDER [--batch N] [--kinds NAME …]``. FOLDER is a
+run's ``luts``. Each kind is a search with random images in bf16: epochs of a few steps, the first
+of which are ordinary ones and the others CUDA graphs; the last epoch is timed, loading of images
+included. The time of a whole search is that of 50 epochs over 25,000 + 25,000 images. Kinds:
+`plain`: convolutions in real numbers; `exact`: the first multiplier of the library emulated; `one`:
+one whose rank is the joint rank of all signed ones; `all`: all signed ones together; each with
+``_pc`` by PC-DARTS, whose alphas rest for 15 of 50 epochs. Merged and plain cells are compared
+before anything is timed.
 """
 
 import argparse
 import copy
+import gc
 import json
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
 
 from benchmarks.measurement import Measurement, print_machine, print_measurement
-from benchmarks.networks_cuda import Batch, captured, milliseconds
-from cosearch.config import OPERATIONS
-from cosearch.passes import frozen
+from benchmarks.networks_cuda import Batch
+from cosearch.config import OPERATIONS, Config, config_from_table
+from cosearch.data import DataSet, Split
+from cosearch.progress import Progress
+from cosearch.searching import Search
 from cosearch.space import SearchSpace
-from cosearch.strategies.bilevel import move
 from cosearch.supernet import Cell, Supernet
-from lut import LUT, ApproxConv2d, Candidates, MultiplierLibrary
+from cosearch.task import Task
+from lut import LUT, Candidates, MultiplierLibrary
 
 EPOCHS, IMAGES = 50, 25_000
-ROUNDS = 3
-LIMITS = {"plain": 15.0, "exact": 15.0, "all": 25.0}  # minutes of a search
+RESTING = 15  # epochs of PC-DARTS
+STEPS = 12
 SPACE = SearchSpace(16, 8, 4, OPERATIONS, image_channels=3, classes=10)
 
 
-class Real(nn.Conv2d):
-    """A convolution in real numbers in the place of an emulated one."""
+@dataclass(frozen=True)
+class Kind:
+    """Which multipliers are searched over, how, and the most minutes a search may take."""
 
-    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
-        return super().forward(x)
+    multipliers: str
+    strategy: str = "darts"
+    minutes: float | None = None
 
-
-def in_real_numbers(network: nn.Module) -> None:
-    """Replace every emulated convolution."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if isinstance(child, ApproxConv2d):
-                parent.register_module(name, _real(child))
-
-
-def _real(layer: ApproxConv2d) -> Real:
-    outputs, inputs, height, width = layer.weight.shape
-    geometry = layer.geometry
-    return Real(
-        inputs * geometry.groups, outputs, (height, width), geometry.stride, geometry.padding,
-        geometry.dilation, geometry.groups, bias=layer.bias is not None,
-    )  # fmt: skip
-
-
-def supernet(luts: list[LUT], *, real: bool, merged: bool) -> Supernet:
-    torch.manual_seed(0)
-    net = Supernet(SPACE, Candidates(luts), Candidates(luts[:1]))
-    if real:
-        in_real_numbers(net)
-    for cell in net.cells:
-        assert isinstance(cell, Cell)
-        cell.merged = merged
-    return net.cuda().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    def settings(self, library: MultiplierLibrary) -> dict[str, Any]:
+        names = [entry.name for entry in library if entry.lut.a_signed]
+        joint = library.basis(names).rank
+        ranks = {name: library[name].lut.rank for name in names}
+        fixed = {
+            "plain": names[0],
+            "exact": names[0],
+            "one": next((name for name, rank in ranks.items() if rank == joint), names[-1]),
+            "all": "",
+        }
+        search = {
+            "strategy": self.strategy,
+            "epochs": 2,
+            "warmup_share": 0.5,
+            "fixed_multiplier": fixed[self.multipliers],
+            "arithmetic": "real" if self.multipliers == "plain" else "emulated",
+        }
+        return {"search": search, "multipliers": {"candidates": names, "built_also": []}}
 
 
-def step(net: Supernet, batch: Batch) -> Callable[[], None]:
-    """Alphas and betas, then weights; nothing in it waits for the device."""
-    architecture, weights = net.architecture_parameters(), net.weight_parameters()
-    adam = torch.optim.Adam(architecture, 3e-4, betas=(0.5, 0.999), capturable=True)
-    sgd = torch.optim.SGD(weights, 0.025, momentum=0.9, weight_decay=3e-4, foreach=True)
+KINDS = {
+    "plain": Kind("plain", minutes=15.0),
+    "exact": Kind("exact"),
+    "one": Kind("one"),
+    "all": Kind("all", minutes=25.0),
+    "plain_pc": Kind("plain", "pc_darts", 8.0),
+    "all_pc": Kind("all", "pc_darts"),
+}
 
-    def half(
-        moving: list[nn.Parameter], resting: list[nn.Parameter], by: torch.optim.Optimizer
-    ) -> None:
-        with frozen(resting), torch.autocast("cuda", dtype=torch.bfloat16):
-            loss = functional.cross_entropy(net(batch.images), batch.labels)
-        move(moving, torch.autograd.grad(loss, moving, allow_unused=True), by)
 
-    def both() -> None:
-        half(architecture, weights, adam)
-        half(weights, architecture, sgd)
+def task_of(kind: Kind, library: MultiplierLibrary, batch: int) -> Task:
+    """Random images enough for the steps of an epoch."""
+    table = kind.settings(library)
+    table["search"]["batch_size"] = batch
+    table |= {"device": "cuda", "precision": "bf16"}
+    table["space"] = {"channels": SPACE.channels, "cells": SPACE.cells, "nodes": SPACE.nodes}
+    splits = {name: _random(STEPS * batch) for name in ("train", "validation", "test")}
+    data = DataSet("random", SPACE.classes, 3, 32, 1 / 255, splits)
+    config: Config = config_from_table(table)
+    return Task(config, data, SPACE, library)
 
-    return both
+
+def _random(count: int) -> Split:
+    generator = torch.Generator().manual_seed(0)
+    shape = (count, 3, 32, 32)
+    images = torch.randint(256, shape, generator=generator, dtype=torch.uint8)
+    return Split(images, torch.randint(SPACE.classes, (count,), generator=generator))
 
 
 @torch.no_grad()
 def check() -> None:
     """Raises AssertionError where merged cells differ from plain ones, in float32."""
-    plain = supernet([LUT.exact(a_signed=True, b_signed=True)], real=True, merged=False)
+    torch.manual_seed(0)
+    exact = Candidates([LUT.exact(a_signed=True, b_signed=True)])
+    plain = Supernet(SPACE, exact, exact, real=True).cuda()
     merged = copy.deepcopy(plain)
-    for cell in merged.cells:
-        assert isinstance(cell, Cell)
-        cell.merged = True
+    for net, merges in ((plain, False), (merged, True)):
+        for cell in net.cells:
+            assert isinstance(cell, Cell)
+            cell.merged = merges
     images = Batch.random(16, "cuda").images
     torch.testing.assert_close(merged(images), plain(images), rtol=1e-3, atol=1e-3)
 
 
-def measure(name: str, luts: list[LUT], batch: int, *, real: bool, merged: bool = True) -> None:
-    graph = captured(step(supernet(luts, real=real, merged=merged), Batch.random(batch, "cuda")))
-    taken = min(milliseconds(graph, ROUNDS) for _ in range(ROUNDS))
-    metric = f"cuda_supernet_step_{name}" + ("" if merged else "_not_merged")
-    print_measurement(Measurement(metric, round(taken, 1), "ms"))
-    minutes = taken * EPOCHS * -(-IMAGES // batch) / 60_000
-    limit = LIMITS[name] if merged else None
-    print_measurement(Measurement(f"{metric}_search", round(minutes, 1), "min", limit))
+def milliseconds(search: Search, epoch: int) -> float:
+    """Of a step of that epoch, once its steps are graphs; its losses are finite."""
+    search.epoch = epoch
+    quiet = Progress(quiet=True)
+    search.one_epoch(quiet)
+    result = search.one_epoch(quiet)
+    assert abs(result.train_loss) < 1e4, result
+    return 1e3 * result.seconds / STEPS
+
+
+def measure(name: str, library: MultiplierLibrary, batch: int) -> None:
+    kind = KINDS[name]
+    torch.cuda.reset_peak_memory_stats()
+    search = Search(task_of(kind, library, batch))
+    resting, full = (milliseconds(search, epoch) for epoch in (0, 1))
+    print_measurement(Measurement(f"cuda_search_step_{name}", round(full, 1), "ms"))
+    print_measurement(Measurement(f"cuda_search_resting_step_{name}", round(resting, 1), "ms"))
+    rest = RESTING if kind.strategy == "pc_darts" else 0
+    taken = full * (EPOCHS - rest) + resting * rest
+    minutes = taken * (IMAGES // batch) / 60_000
+    metric = f"cuda_search_{name}"
+    print_measurement(Measurement(metric, round(minutes, 1), "min", kind.minutes))
     gib = torch.cuda.max_memory_allocated() / 2**30
     print_measurement(Measurement(f"{metric}_memory", round(gib, 2), "GiB"))
-    torch.cuda.reset_peak_memory_stats()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--library", type=Path, help="a run's luts folder")
+    parser.add_argument("--library", type=Path, required=True, help="a run's luts folder")
     parser.add_argument("--batch", type=int, default=256, help="images")
-    parser.add_argument("--kinds", nargs="+", default=["plain"], choices=list(LIMITS))
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=list(KINDS))
     arguments = parser.parse_args()
     if not torch.cuda.is_available():
         parser.error("a CUDA device must be here, there is none")
@@ -125,18 +147,11 @@ def main() -> None:
     print_machine()
     print(json.dumps({"gpu": torch.cuda.get_device_name()}), flush=True)
     check()
-    exact = [LUT.exact(a_signed=True, b_signed=True)]
-    signed = exact
-    if arguments.library is not None:
-        library = MultiplierLibrary.load(arguments.library)
-        signed = [entry.lut for entry in library if entry.lut.a_signed]
-    for kind in arguments.kinds:
-        if kind == "plain":
-            measure(kind, exact, arguments.batch, real=True)
-            measure(kind, exact, arguments.batch, real=True, merged=False)
-        else:
-            luts = signed if kind == "all" else exact
-            measure(kind, luts, arguments.batch, real=False)
+    library = MultiplierLibrary.load(arguments.library)
+    for name in arguments.kinds:
+        measure(name, library, arguments.batch)
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 if __name__ == "__main__":
