@@ -92,8 +92,8 @@ class Depthwise:
         with on_device(x):
             depthwise_operand_gradient[(-(-positions // many), -(-channels // wide))](
                 signal, self._weights, self._images, result, positions, height * width, width,
-                *gradient.shape[2:], channels, *self._steps, self.w.shape[2], self.relu,
-                many, wide, num_warps=4,
+                *gradient.shape[2:], channels, *self._steps[1:], self._steps[0], self.w.shape[2],
+                self.relu, many, wide, num_warps=4,
             )  # fmt: skip
         return result.permute(0, 3, 1, 2)
 

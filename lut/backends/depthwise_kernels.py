@@ -74,9 +74,9 @@ def depthwise_operand_gradient(
     result_height: tl.tensor,
     result_width: tl.tensor,
     channels: tl.tensor,
-    stride: tl.tensor,
     padding: tl.tensor,
     dilation: tl.tensor,
+    STRIDE: tl.constexpr,
     KERNEL: tl.constexpr,
     RELU: tl.constexpr,
     POSITIONS: tl.constexpr,
@@ -95,11 +95,11 @@ def depthwise_operand_gradient(
     sums = tl.zeros((POSITIONS, CHANNELS), tl.float32)
     for down in range(KERNEL):
         y = row + padding - down * dilation
-        within = (p < positions) & (y >= 0) & (y % stride == 0) & (y // stride < result_height)
+        within = (p < positions) & (y >= 0) & (y % STRIDE == 0) & (y // STRIDE < result_height)
         for right in tl.static_range(KERNEL):
             z = column + padding - right * dilation
-            inside = within & (z >= 0) & (z % stride == 0) & (z // stride < result_width)
-            source = (image + y // stride * result_width + z // stride)[:, None] * channels
+            inside = within & (z >= 0) & (z % STRIDE == 0) & (z // STRIDE < result_width)
+            source = (image + y // STRIDE * result_width + z // STRIDE)[:, None] * channels
             value = tl.load(
                 gradient + source + c[None, :], mask=inside[:, None] & known[None, :], other=0.0
             )
