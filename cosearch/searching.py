@@ -116,6 +116,9 @@ class Search:
         shared(self.supernet, world)
         self.optimisers = search_optimisers(self.supernet, self.settings)
         self.captured = CapturedSteps() if self._is_capturable() else None
+        self.halves = tuple(
+            task.data.splits[name].to(self.device) for name in ("train", "validation")
+        )
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
@@ -325,13 +328,17 @@ class Search:
         """Training and validation batches of the epoch that are still to come, and their number."""
         begun, data, size = self._begin(), self.task.data, self.settings.batch_size
         self.generator.set_state(begun.generator)
-        halves = [data.splits[name] for name in ("train", "validation")]
+        halves = self.halves
         train, validation = (
             batches(half, data.pixel_scale, size, self.generator, self.world) for half in halves
         )
         done = begun.tally.steps
+        pairs = (
+            (one.to(self.device), two.to(self.device))
+            for one, two in zip(train, validation, strict=False)
+        )
         left = min(batch_count(half, size) for half in halves) - done
-        return islice(zip(train, validation, strict=False), done, None), left
+        return islice(pairs, done, None), left
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)
@@ -342,7 +349,6 @@ class Search:
                 self.objective.ascend(self.supernet)
             return result
 
-        train, validation = train.to(self.device), validation.to(self.device)
         if self.captured is None:
             return work(train, validation)
         kind = "warming up" if warming_up else "full"

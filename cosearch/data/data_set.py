@@ -23,6 +23,10 @@ class Split:
         assert str(self.labels.dtype) == "torch.int64", self.labels.dtype
         assert self.labels.shape == self.images.shape[:1], self.labels.shape
 
+    def to(self, device: "torch.device") -> "Split":
+        """On another device."""
+        return Split(self.images.to(device), self.labels.to(device))
+
     def __len__(self) -> int:
         return len(self.labels)
 

@@ -65,7 +65,7 @@ def test_every_strategy_searches_on_a_gpu(name: str, tmp_path: Path) -> None:
     search = on_gpu(strategy=name, hessian_every=1)
     numbers(search, 1)
     save_checkpoint(tmp_path / "c.pt", search.state())
-    resumed = on_gpu(strategy=name)
+    resumed = on_gpu(strategy=name, hessian_every=1)
     resumed.restore(load_checkpoint(tmp_path / "c.pt"), "c.pt")
     assert numbers(resumed, 1) == pytest.approx(numbers(search, 1), rel=0.1)
     assert search.genotype().digest
