@@ -8,7 +8,7 @@ rounding of the sums. Only in training, with all operations evaluated.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from torch.nn import functional
 from cosearch.depthwise import depthwise, is_fast
 from cosearch.norm_mixtures import normalised_relu, weighted_sum
 from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
+from cosearch.streams import side_by_side
 from lut import ApproxConv2d
 
 __all__ = ["Edge", "Edges", "can_merge", "follow_first", "merged_preprocess"]
@@ -87,8 +88,9 @@ class Edges:
             state = State(whole, whole.shape[1] // self.partial, leaving[0].stride)
             states.append(state)
             pools = _pools(state, leaving[0])
-            for edge in leaving:
-                found[edge.node] = _added(state, edge, found.get(edge.node), pools)
+            operated = _operated(state, leaving)
+            for edge, normed in zip(leaving, operated, strict=True):
+                found[edge.node] = _added(state, edge, normed, found.get(edge.node), pools)
         last = len(self.leaving) - len(inputs)
         known = [state.whole for state in states[len(inputs) :]]
         return [*known, self._whole(last, found, states)]
@@ -118,27 +120,54 @@ def _pools(state: State, edge: Edge) -> dict[str, Tensor]:
     return found
 
 
-def _added(state: State, edge: Edge, base: Tensor | None, pools: dict[str, Tensor]) -> Tensor:
+def _operated(state: State, leaving: Sequence[Edge]) -> list[list[tuple[Tensor, nn.BatchNorm2d]]]:
+    """For each edge, what its own operations make of the state, and their last batch norms."""
+    names = [_own_names(edge) for edge in leaving]
+    works = [
+        partial(unnormalised, edge.operations[name], state, edge.betas[edge.rows[name]])
+        for edge, own in zip(leaving, names, strict=True)
+        for name in own
+    ]
+    results = iter(side_by_side(works, [state.x, state.rectified]))
+    return [
+        [(next(results), last_norm(edge.operations[name])) for name in own]
+        for edge, own in zip(leaving, names, strict=True)
+    ]
+
+
+def _own_names(edge: Edge) -> list[str]:
+    """Operations that an edge computes itself: no pools, and no skip that changes nothing."""
+    shared = {*POOLS, SKIP} if edge.stride == 1 else {*POOLS}
+    return [name for name in edge.operations if name not in shared]
+
+
+def _added(
+    state: State,
+    edge: Edge,
+    normed: list[tuple[Tensor, nn.BatchNorm2d]],
+    base: Tensor | None,
+    pools: dict[str, Tensor],
+) -> Tensor:
     """What an edge's operations make of its state, added to what its node has."""
     plain = dict(pools)
     if SKIP in edge.operations and edge.stride == 1:
         plain[SKIP] = state.x
-    names = [name for name in edge.operations if name not in plain]
-    normed = [
-        unnormalised(edge.operations[name], state, edge.betas[edge.rows[name]]) for name in names
-    ]
-    weights = torch.stack([edge.weight(name) for name in [*names, *plain]])
+    weights = torch.stack([edge.weight(name) for name in [*_own_names(edge), *plain]])
     return weighted_sum(weights, normed, list(plain.values()), base)
 
 
-def unnormalised(
-    operation: nn.Module, state: State, mixture: Tensor | None
-) -> tuple[Tensor, nn.BatchNorm2d]:
-    """An operation's result before its last batch norm, and that norm."""
+def last_norm(operation: nn.Module) -> nn.BatchNorm2d:
+    """The batch norm at an operation's end."""
+    found = operation.norm if isinstance(operation, FactorisedReduce) else _layers(operation)[-1]
+    assert isinstance(found, nn.BatchNorm2d)
+    return found
+
+
+def unnormalised(operation: nn.Module, state: State, mixture: Tensor | None) -> Tensor:
+    """An operation's result before its last batch norm."""
     if isinstance(operation, FactorisedReduce):
-        return operation.halves(state.rectified, mixture), operation.norm
-    *layers, norm = _layers(operation)
-    assert isinstance(norm, nn.BatchNorm2d)
+        return operation.halves(state.rectified, mixture)
+    layers = _layers(operation)[:-1]
     x, number, at = state.x, 0, 0
     while at < len(layers):
         layer, following = layers[at], layers[at + 1] if at + 1 < len(layers) else None
@@ -159,13 +188,13 @@ def unnormalised(
         else:
             x = layer(x)
         at += 1
-    return x, norm
+    return x
 
 
 def merged_preprocess(operation: nn.Module, x: Tensor, mixture: Tensor | None) -> Tensor:
     """An operation of the preprocessing, its batch norm by the same kernels."""
-    normed = unnormalised(operation, State(x, x.shape[1], 1), mixture)
-    return weighted_sum(_one(x), [normed])
+    result = unnormalised(operation, State(x, x.shape[1], 1), mixture)
+    return weighted_sum(_one(x), [(result, last_norm(operation))])
 
 
 def _one(x: Tensor) -> Tensor:
