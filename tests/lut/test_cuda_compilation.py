@@ -130,8 +130,11 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
-    summed = len(luts) > 1 and shape in ("pointwise", "depthwise")
-    assert any(name.endswith("_plane_sums") for name in names) == summed
+    mixed = len(luts) > 1
+    assert ({"lay_out_channels", "depthwise_mixture"} < names) == (mixed and shape == "depthwise")
+    assert ({"pointwise_plane_sums", "weigh_plane_sums"} < names) == (
+        mixed and shape == "pointwise"
+    )
 
 
 def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
