@@ -33,6 +33,7 @@ SHAPES = {
     "dense": (36, 20, 3, {"padding": 1}),
     "dense_aligned": (64, 64, 3, {"padding": 1}),
     "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
+    "strided": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36, "stride": 2}),
     "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
 }
 
@@ -131,7 +132,9 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
     mixed = len(luts) > 1
-    assert ({"lay_out_channels", "depthwise_mixture"} < names) == (mixed and shape == "depthwise")
+    assert ({"lay_out_channels", "depthwise_mixture"} < names) == (
+        mixed and shape in ("depthwise", "strided")
+    )
     assert ({"pointwise_plane_sums", "weigh_plane_sums"} < names) == (
         mixed and shape == "pointwise"
     )
