@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backends import Problem, chosen_backend
-from .backends.cuda_depthwise import Depthwise, is_depthwise
+from .backends.cuda_depthwise import Depthwise, Grid, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
 from .backends.cuda_mixture import has_mixture_gradient, mixture_gradient
 from .candidates import Tables
@@ -182,16 +182,21 @@ def _straight_through(
     """
     settings = _backward_settings(operands.geometry)
     x, w = operands.x, operands.w
-    through = None
+    through = masked = None
     if wanted.x:
         shape = x if x.dtype == gradient.dtype else x.to(gradient.dtype)
-        if is_depthwise(shape, real, operands.geometry):
-            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
-        else:
+        if not is_depthwise(shape, real, operands.geometry):
             through, _, _ = torch.ops.aten.convolution_backward(
                 gradient, shape, real, *settings, (True, False, False)
             )
+        elif shape is x:
+            grid = Grid(operands.x_scale, operands.zero_point, *operands.x_range)
+            one = Depthwise(x, real, operands.geometry, grid=grid)
+            masked = one.operand_gradient(gradient)
+        else:
+            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
     quantised, grad_x = through_quantiser(operands, through, gradient.dtype if wanted.w else None)
+    grad_x = grad_x if masked is None else masked
     grad_w = None
     if wanted.w:
         assert quantised is not None
