@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backends import Problem, chosen_backend
-from .backends.cuda_depthwise import Depthwise, is_depthwise
+from .backends.cuda_depthwise import Depthwise, Grid, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
-from .backends.cuda_mixture import has_plane_sums, plane_sums
+from .backends.cuda_mixture import has_mixture_gradient, mixture_gradient
 from .candidates import Tables
 from .geometry import ConvGeometry
 from .planes import exact_convolutions, factor_planes, padded_images, weight_planes
@@ -182,16 +182,21 @@ def _straight_through(
     """
     settings = _backward_settings(operands.geometry)
     x, w = operands.x, operands.w
-    through = None
+    through = masked = None
     if wanted.x:
         shape = x if x.dtype == gradient.dtype else x.to(gradient.dtype)
-        if is_depthwise(shape, real, operands.geometry):
-            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
-        else:
+        if not is_depthwise(shape, real, operands.geometry):
             through, _, _ = torch.ops.aten.convolution_backward(
                 gradient, shape, real, *settings, (True, False, False)
             )
+        elif shape is x:
+            grid = Grid(operands.x_scale, operands.zero_point, *operands.x_range)
+            one = Depthwise(x, real, operands.geometry, grid=grid)
+            masked = one.operand_gradient(gradient)
+        else:
+            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
     quantised, grad_x = through_quantiser(operands, through, gradient.dtype if wanted.w else None)
+    grad_x = grad_x if masked is None else masked
     grad_w = None
     if wanted.w:
         assert quantised is not None
@@ -302,24 +307,28 @@ def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
     The activations' planes are never in memory, or those of a few images at a time.
     """
     tables = operands.tables
+    if has_mixture_gradient(operands) and _is_exact(operands):
+        return mixture_gradient(gradient, operands)
     scales = operands.w_scales()
     levels = levels_of(operands.w, scales, *operands.w_range)
     factor = operands.x_scale * scales.view(1, -1, 1, 1)
-    if tables.basis is None or not tables.exact_channels(levels[0, 0].numel()):
+    if not _is_exact(operands):
         return _mixture_gradient_by_table((gradient * factor).float(), levels, operands)
     v = tables.v(gradient.device)
     columns = levels.to(torch.int64) & (v.shape[1] - 1)
-    if has_plane_sums(operands):
-        sums, v = plane_sums(gradient, operands)
-        sums = sums * factor.view(-1, 1, 1, 1, 1)
-    else:
-        scaled = gradient * factor.to(gradient.dtype)
-        sums = _plane_sums(scaled, weight_planes(columns, v[0]).shape, operands)
-        outputs, channels, height, width = columns.shape
-        sums = sums.view(outputs, channels, -1, height, width)
+    scaled = gradient * factor.to(gradient.dtype)
+    sums = _plane_sums(scaled, weight_planes(columns, v[0]).shape, operands)
+    outputs, channels, height, width = columns.shape
+    sums = sums.view(outputs, channels, -1, height, width)
     rows = sums.permute(0, 1, 3, 4, 2).reshape(-1, v.shape[2])
     parts = zip(rows.split(WEIGHTS), columns.flatten().split(WEIGHTS), strict=True)
     return torch.stack([torch.einsum("nr,mnr->m", row, v[:, at]) for row, at in parts]).sum(0)
+
+
+def _is_exact(operands: Operands) -> bool:
+    """Whether sums over the factors of one input channel are exact in fp32."""
+    taps = operands.w[0, 0].numel()
+    return operands.tables.basis is not None and operands.tables.exact_channels(taps) > 0
 
 
 def _plane_sums(scaled: Tensor, shape: torch.Size, operands: Operands) -> Tensor:

@@ -236,25 +236,75 @@ def by_columns(
     finish: Finish | None = None,
 ) -> None:
     """One input channel an output, any table: look-ups in columns of `table` (columns, rows)."""
+    assert kernels.patterns is not None and layout.order == "channels"
+    rows = table.shape[1]
+    bare = PackedPlanes.bare(rows, table.device)
+    way = _by_quads if _has_quads(layout) else _by_positions
+    for part, target in _parts(images, layout, result):
+        x = layout.expanded(part, bare, rows)
+        way(x, kernels.patterns, table, layout, target, finish)
+
+
+def _has_quads(layout: Layout) -> bool:
+    """Whether four neighbouring positions of a tap's row read four words at most."""
+    (height, width), geometry = layout.kernel, layout.geometry
+    (down, stride), (lower, dilation) = geometry.stride, geometry.dilation
+    square = height == width and down == stride and lower == dilation
+    return square and 3 * stride + (width - 1) * dilation < 16
+
+
+def _by_quads(
+    x: Tensor,
+    patterns: Tensor,
+    table: Tensor,
+    layout: Layout,
+    result: Tensor,
+    finish: Finish | None,
+) -> None:
+    from .cuda_kernels import depthwise_quads
+
+    images, rows, columns, outputs = result.shape
+    align = gcd(16, outputs)
+    tile, quads_tile = 4, 64
+    row_quads = -(-columns // 4)
+    quads, row_words = images * rows * row_quads, layout.padded[1] // 4
+    channel_words = layout.padded[0] * row_words
+    grid = (-(-quads // quads_tile), -(-outputs // tile))
+    with on_device(x):
+        depthwise_quads[grid](
+            x.view(torch.int32), table, patterns, result, *_scales(finish, x),
+            images * rows * columns, columns, rows * columns, quads, row_quads,
+            layout.image_items // 4, row_words, channel_words,
+            outputs // align, outputs // layout.channels,
+            *_flags(finish), align, table.is_floating_point(), table.shape[1],
+            layout.kernel[0], layout.geometry.stride[0], layout.geometry.dilation[0],
+            quads_tile, tile, num_warps=4,
+        )  # fmt: skip
+
+
+def _by_positions(
+    x: Tensor,
+    patterns: Tensor,
+    table: Tensor,
+    layout: Layout,
+    result: Tensor,
+    finish: Finish | None,
+) -> None:
     from .cuda_kernels import depthwise_columns
 
-    assert kernels.patterns is not None and layout.order == "channels"
-    outputs, rows = result.shape[3], table.shape[1]
-    bare = PackedPlanes.bare(rows, table.device)
+    outputs = result.shape[3]
     align = gcd(16, outputs)
     tile, positions = 4, 256
-    for part, target in _parts(images, layout, result):
-        x = layout.expanded(part, bare, rows).view(torch.uint8)
-        places = layout.places(len(target))
-        grid = (-(-outputs // tile), -(-places[0] // positions))
-        with on_device(x):
-            depthwise_columns[grid](
-                x, table, kernels.patterns, target, *_scales(finish, x), *places,
-                *layout.tap_steps, layout.taps, layout.padded[0] * layout.padded[1],
-                outputs // align, outputs // layout.channels,
-                *_flags(finish), align, table.is_floating_point(), rows, positions, tile,
-                num_warps=4,
-            )  # fmt: skip
+    places = layout.places(len(result))
+    grid = (-(-places[0] // positions), -(-outputs // tile))
+    with on_device(x):
+        depthwise_columns[grid](
+            x.view(torch.uint8), table, patterns, result, *_scales(finish, x), *places,
+            *layout.tap_steps, layout.taps, layout.padded[0] * layout.padded[1],
+            outputs // align, outputs // layout.channels,
+            *_flags(finish), align, table.is_floating_point(), table.shape[1], positions, tile,
+            num_warps=4,
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..geometry import ConvGeometry
 from .cuda_operands import cuda_refusal, on_device, power_of_two
 
-__all__ = ["MOST_VALUES", "Depthwise", "is_depthwise"]
+__all__ = ["MOST_VALUES", "Depthwise", "Grid", "is_depthwise"]
 
 TILE = 2048
 LARGEST_KERNEL = 5
@@ -34,15 +34,27 @@ def is_depthwise(x: Tensor, w: Tensor, geometry: ConvGeometry) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
+class Grid:
+    """A quantiser's levels `low` to `high`; scale and zero point (int32): 0-dimensional."""
+
+    scale: Tensor
+    zero_point: Tensor
+    low: int
+    high: int
+
+
+@dataclass(frozen=True, eq=False)
 class Depthwise:
     """One convolution: x (N, C, H, W), copied unless it is channels last, w (C, 1, k, k) of any
-    type. `relu`: x is rectified first. Results have the type of x, channels last.
+    type. `relu`: x is rectified first; `grid`: no gradient passes where that clamps x. Results have
+    the type of x, channels last.
     """
 
     x: Tensor
     w: Tensor
     geometry: ConvGeometry
     relu: bool = False
+    grid: Grid | None = None
 
     @cached_property
     def _images(self) -> Tensor:
@@ -89,11 +101,14 @@ class Depthwise:
         batch, channels, height, width = x.shape
         result = torch.empty((batch, height, width, channels), dtype=x.dtype, device=x.device)
         positions, (many, wide) = batch * height * width, self._tile
+        stride, padding, dilation = self._steps
+        grid = self.grid or Grid(self._weights, self._weights, 0, 0)
         with on_device(x):
             depthwise_operand_gradient[(-(-positions // many), -(-channels // wide))](
-                signal, self._weights, self._images, result, positions, height * width, width,
-                *gradient.shape[2:], channels, *self._steps[1:], self._steps[0], self.w.shape[2],
-                self.relu, many, wide, num_warps=4,
+                signal, self._weights, self._images, result, grid.scale, grid.zero_point, grid.low,
+                grid.high, positions, height * width, width, *gradient.shape[2:], channels,
+                padding, dilation, stride, self.w.shape[2], self.relu, self.grid is not None,
+                many, wide, num_warps=4,
             )  # fmt: skip
         return result.permute(0, 3, 1, 2)
 

@@ -15,6 +15,7 @@ __all__ = [
     "convolve_pointwise",
     "depthwise_columns",
     "depthwise_planes",
+    "depthwise_quads",
     "expand_activations",
     "finish_sums",
     "lay_out_rows",
@@ -31,8 +32,9 @@ COUNTS = [
     "group_outputs", "group_step", "groups", "height", "high", "image", "image_step",
     "kernel_width", "last_channels", "last_planes", "left", "length", "low", "output_step",
     "outputs", "padded_size", "padded_width", "places", "plane_output_step", "plane_step",
-    "plane_tap_step", "positions", "programs", "row_step", "share", "size", "tap_column_step",
-    "tap_row_step", "tap_step", "tap_words", "taps", "top", "turns", "wide", "width",
+    "plane_tap_step", "positions", "programs", "quads", "row_quads", "row_step",
+    "share", "size", "tap_column_step", "tap_row_step", "tap_step", "tap_words", "taps", "top",
+    "turns", "wide", "width",
 ]  # fmt: skip
 ROUNDING: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2**23: adding it rounds, half to even
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -653,8 +655,8 @@ def depthwise_columns(
     x: bytes (N, channels, channel_size). The table holds integers, or float32 where MIXED.
     Neighbouring threads take neighbouring positions, so that they read one column of products.
     """
-    position = tl.program_id(1) * POSITIONS + tl.arange(0, POSITIONS)
-    output = tl.program_id(0) * OUTPUTS + tl.arange(0, OUTPUTS)
+    position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
+    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
     known = tl.minimum(output, aligned_outputs * ALIGN - 1)
     first = _first_operands(
         tl.minimum(position, positions - 1), width, size, image, row_step, column_step
@@ -669,6 +671,105 @@ def depthwise_columns(
         weight = tl.load(w + known * taps + tap).to(tl.int32)
         pattern = tl.load(left + offset).to(tl.int32)
         sums += tl.load(table + (weight * ROWS)[:, None] + pattern).to(sums.dtype)
+    _store(
+        tl.trans(sums), result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
+    )  # fmt: skip
+
+
+@triton.jit
+def _pattern(
+    a: tl.tensor,
+    b: tl.tensor,
+    c: tl.tensor,
+    d: tl.tensor,
+    PLACE: tl.constexpr,
+    ROWS: tl.constexpr,
+) -> tl.tensor:
+    """A byte of four words, the lowest being 0, of which ROWS - 1 is the largest."""
+    if PLACE < 4:
+        word = a
+    elif PLACE < 8:
+        word = b
+    elif PLACE < 12:
+        word = c
+    else:
+        word = d
+    return (word >> (8 * (PLACE % 4))) & (ROWS - 1)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def depthwise_quads(
+    x: tl.tensor,
+    table: tl.tensor,
+    w: tl.tensor,
+    result: tl.tensor,
+    x_scale: tl.tensor,
+    w_scales: tl.tensor,
+    zero: tl.tensor,
+    w_sums: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    size: tl.tensor,
+    quads: tl.tensor,
+    row_quads: tl.tensor,
+    image_step: tl.tensor,
+    row_step: tl.tensor,
+    channel_size: tl.tensor,
+    aligned_outputs: tl.tensor,
+    per_channel: tl.tensor,
+    SCALED: tl.constexpr,
+    AFFINE: tl.constexpr,
+    ALIGN: tl.constexpr,
+    MIXED: tl.constexpr,
+    ROWS: tl.constexpr,
+    KERNEL: tl.constexpr,
+    STRIDE: tl.constexpr,
+    DILATION: tl.constexpr,
+    QUADS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+) -> None:
+    """As `depthwise_columns`, four neighbouring positions at a time: their operands are read in
+    words, int32, in which all steps and sizes of x count. Square kernels.
+
+    quads: in all; row_quads: of a row of the result, the last of which may reach beyond it.
+    """
+    quad = tl.program_id(0) * QUADS + tl.arange(0, QUADS)
+    output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
+    known = tl.minimum(output, aligned_outputs * ALIGN - 1)
+    inside = tl.minimum(quad, quads - 1)
+    line, column = inside // row_quads, inside % row_quads
+    rows = size // width
+    first = line // rows * image_step + line % rows * (STRIDE * row_step) + column * STRIDE
+    left = x + ((known // per_channel) * channel_size)[:, None] + first[None, :]
+    LAST: tl.constexpr = 3 * STRIDE + (KERNEL - 1) * DILATION
+    s0 = tl.zeros((OUTPUTS, QUADS), tl.float32 if MIXED else tl.int32)
+    s1, s2, s3 = s0, s0, s0
+    for down in range(KERNEL):
+        source = left + down * DILATION * row_step
+        a = tl.load(source)
+        b, c, d = a, a, a
+        if LAST >= 4:
+            b = tl.load(source + 1)
+        if LAST >= 8:
+            c = tl.load(source + 2)
+        if LAST >= 12:
+            d = tl.load(source + 3)
+        for tap in tl.static_range(KERNEL):
+            weight = tl.load(w + known * (KERNEL * KERNEL) + down * KERNEL + tap).to(tl.int32)
+            products = table + (weight * ROWS)[:, None]
+            p0 = _pattern(a, b, c, d, tap * DILATION, ROWS)
+            p1 = _pattern(a, b, c, d, tap * DILATION + STRIDE, ROWS)
+            p2 = _pattern(a, b, c, d, tap * DILATION + 2 * STRIDE, ROWS)
+            p3 = _pattern(a, b, c, d, tap * DILATION + 3 * STRIDE, ROWS)
+            s0 += tl.load(products + p0).to(s0.dtype)
+            s1 += tl.load(products + p1).to(s0.dtype)
+            s2 += tl.load(products + p2).to(s0.dtype)
+            s3 += tl.load(products + p3).to(s0.dtype)
+    sums = tl.reshape(tl.join(tl.join(s0, s2), tl.join(s1, s3)), (OUTPUTS, 4 * QUADS))
+    quad = tl.program_id(0) * QUADS + tl.arange(0, 4 * QUADS) // 4
+    column = quad % row_quads * 4 + tl.arange(0, 4 * QUADS) % 4
+    position = tl.where(column < width, quad // row_quads * width + column, positions)
     _store(
         tl.trans(sums), result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,

@@ -1,112 +1,200 @@
-"""The gradient of mixed kernels on a CUDA device: what the betas of a mixture are learned by."""
+"""The gradient of mixed kernels on a CUDA device: what the betas of a mixture are learned by.
 
+Deterministic: partial sums are added in a fixed order.
+"""
+
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from .cuda_depthwise import MOST_VALUES
 from .cuda_emulation import mixed_planes
-from .cuda_operands import PackedPlanes, cuda_refusal, on_device, power_of_two
+from .cuda_operands import SMALLEST_SCALE, cuda_refusal, on_device, padded_to, power_of_two
 
 if TYPE_CHECKING:
+    from ..candidates import Tables
     from ..emulation import Operands
 
-__all__ = ["has_plane_sums", "plane_sums"]
+__all__ = ["has_mixture_gradient", "mixture_gradient"]
 
-TILE = 1024
-PROGRAMS = 264
-"""Programs that share the sums over a batch's positions."""
-PART_VALUES = 1 << 20
+GROUP = 8
+"""Planes that a level is turned to at once."""
+PLACES = 128
+DEPTHWISE_PROGRAMS = 1584
+POINTWISE_PROGRAMS = 528
+POSITIONS = 64
+PART_VALUES = 1 << 21
 LARGEST_KERNEL = 5
 MOST_OUTPUTS = 128
 
 
-def has_plane_sums(operands: "Operands") -> bool:
-    """Whether :func:`plane_sums` knows these operands: depthwise, or 1×1 of few outputs."""
-    x, w, geometry = operands.x, operands.w, operands.geometry
+def has_mixture_gradient(operands: "Operands") -> bool:
+    """Whether :func:`mixture_gradient` knows them: depthwise, or 1×1 of few outputs."""
+    x, geometry = operands.x, operands.geometry
     if cuda_refusal(x) is not None or x.dtype == torch.float64 or operands.tables.basis is None:
-        return False
-    if x.numel() >= MOST_VALUES:
         return False
     if not all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation)):
         return False
-    return _is_depthwise(operands) or _is_pointwise(operands, w.shape[0])
+    if _is_depthwise(operands):
+        return _channel_length(operands) * x.shape[1] < MOST_VALUES // 2
+    return _is_pointwise(operands) and x.numel() < MOST_VALUES
 
 
 def _is_depthwise(operands: "Operands") -> bool:
     w = operands.w
     square = w.shape[2] == w.shape[3] <= LARGEST_KERNEL
-    return square and w.shape[1] == 1 and w.shape[0] == operands.geometry.groups
+    return square and w.shape[1] == 1 and w.shape[0] == operands.geometry.groups > 1
 
 
-def _is_pointwise(operands: "Operands", outputs: int) -> bool:
-    geometry, kernel = operands.geometry, operands.w.shape[2:]
-    alone = geometry.groups == 1 and geometry.padding == (0, 0) and tuple(kernel) == (1, 1)
+def _is_pointwise(operands: "Operands") -> bool:
+    geometry, (outputs, _, *kernel) = operands.geometry, operands.w.shape
+    alone = geometry.groups == 1 and geometry.padding == (0, 0) and kernel == [1, 1]
     return alone and outputs <= MOST_OUTPUTS
 
 
-def plane_sums(gradient: Tensor, operands: "Operands") -> tuple[Tensor, Tensor]:
-    """float32 (O, C / groups, P, kH, kW): sums of gradient · u_p[x] over images and positions, the
-    padding being the zero point's; and v of these planes (M, columns, P). A plane holds bytes.
+def mixture_gradient(gradient: Tensor, operands: "Operands") -> Tensor:
+    """d loss / d mixture, float32 (M,), from that of the result; sums are float32, their terms
+    rounded to the gradient's type.
     """
-    x, signal = _rows(operands.x), _rows(gradient)
-    u, v = mixed_planes(operands.tables, x.device)
-    sums = (_depthwise if _is_depthwise(operands) else _pointwise)(signal, x, u, operands)
-    return sums, v.transpose(1, 2)
+    signal = _rows(gradient)
+    way = _depthwise if _is_depthwise(operands) else _pointwise
+    return way(signal, _rows(operands.x), operands).sum(0)
 
 
-def _depthwise(signal: Tensor, x: Tensor, u: PackedPlanes, operands: "Operands") -> Tensor:
-    from .mixture_kernels import depthwise_plane_sums
+def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
+    """What each program adds, (programs, M)."""
+    from .mixture_kernels import depthwise_mixture
 
-    (rows, columns, channels), planes = signal.shape[1:], u.count
-    kernel, geometry = operands.w.shape[2], operands.geometry
-    wide = min(64, power_of_two(channels))
-    positions, many = len(signal) * rows * columns, TILE // wide
-    turns, programs = _shared(positions, many)
-    taps = kernel * kernel
-    words = _pairs(u.words)
-    parts = torch.empty((programs, taps, planes, channels), device=x.device)
+    levels, signals, margin = _channel_operands(signal, x, operands)
+    u, v = _plane_rows(operands.tables, signal.dtype, x.device), _factors(operands.tables, x.device)
+    kernel, channels = operands.w.shape[2], x.shape[3]
+    last = _channel_length(operands) // PLACES
+    turns, shares = _shared(last, DEPTHWISE_PROGRAMS // (channels * len(u)))
+    parts = x.new_empty((len(u), channels, shares, len(v)), dtype=torch.float32)
+    taps = 16 if kernel <= 4 else 32
+    w, w_scale = operands.w.reshape(channels, -1).contiguous(), operands.w_scale
     with on_device(x):
-        depthwise_plane_sums[(programs, -(-channels // wide), taps * -(-planes // 8))](
-            signal, x, operands.x_scale, operands.zero_point, words, parts, *operands.x_range,
-            planes, positions, rows * columns, columns, *x.shape[1:3], channels, geometry.stride[0],
-            geometry.padding[0], geometry.dilation[0], turns, kernel, words.shape[1], many, wide,
+        depthwise_mixture[(shares, channels, len(u))](
+            levels, signals, u, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
+            *operands.w_range, SMALLEST_SCALE, margin // 2, signals.shape[1] // 2,
+            _padded_size(operands)[1], operands.geometry.dilation[0], last, turns,
+            u[0].numel() // 4, len(v), v.shape[2],
+            kernel, w_scale is not None, u.shape[1], v.shape[1], taps, PLACES,
+            num_warps=taps // 16, num_stages=3,
+        )  # fmt: skip
+    return parts.view(-1, len(v))
+
+
+def _channel_operands(
+    signal: Tensor, x: Tensor, operands: "Operands"
+) -> tuple[Tensor, Tensor, int]:
+    """Levels, gradients and the latter's margin, as ``lay_out_channels`` makes them."""
+    from .mixture_kernels import lay_out_channels
+
+    geometry, channels, length = operands.geometry, x.shape[3], _channel_length(operands)
+    stride, padding, dilation = geometry.stride[0], geometry.padding[0], geometry.dilation[0]
+    height, width = _padded_size(operands)
+    margin = padded_to(16, (operands.w.shape[2] - 1) * dilation * (width + 1) + 1)
+    copy = padded_to(16, margin + channels * length + 1)
+    levels = torch.empty((channels, length), dtype=torch.int8, device=x.device)
+    # Offsets of taps are even where the dilation is.
+    signals = signal.new_empty((1 if dilation % 2 == 0 else 2, copy))
+    wide = min(32, power_of_two(channels))
+    with on_device(x):
+        lay_out_channels[(length // PLACES, -(-channels // wide))](
+            signal, x, operands.x_scale, operands.zero_point, levels, signals, *operands.x_range,
+            len(x) * height * width, length, margin, copy, height * width, width, *x.shape[1:3],
+            *signal.shape[1:3], channels, stride, padding, len(signals), PLACES, wide,
             num_warps=4,
         )  # fmt: skip
-    return parts.sum(0).permute(2, 1, 0).reshape(channels, 1, planes, kernel, kernel)
+    return levels, signals, margin
 
 
-def _pointwise(signal: Tensor, x: Tensor, u: PackedPlanes, operands: "Operands") -> Tensor:
+def _padded_size(operands: "Operands") -> tuple[int, int]:
+    top, left = operands.geometry.padding
+    return operands.x.shape[2] + 2 * top, operands.x.shape[3] + 2 * left
+
+
+def _channel_length(operands: "Operands") -> int:
+    """Places of a channel, all images' with their padding, and some more."""
+    height, width = _padded_size(operands)
+    return padded_to(PLACES, operands.x.shape[0] * height * width)
+
+
+def _pointwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
+    """What each program adds, (programs, M)."""
+    from .mixture_kernels import weigh_plane_sums
+
+    sums = _plane_sums(signal, x, operands)
+    v, w_scale = _factors(operands.tables, x.device), operands.w_scale
+    channels, (shares, lines, outputs) = x.shape[3], sums.shape
+    wide = power_of_two(outputs)
+    few = max(1, 64 // wide)
+    programs = -(-lines // few)
+    parts = x.new_empty((programs, len(v)), dtype=torch.float32)
+    w = operands.w.reshape(outputs, channels).contiguous()
+    with on_device(x):
+        weigh_plane_sums[(programs,)](
+            sums, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
+            *operands.w_range, SMALLEST_SCALE, shares, lines, channels, outputs, len(v),
+            v.shape[2], w_scale is not None, v.shape[1], 32, few, wide, num_warps=4,
+        )  # fmt: skip
+    return parts
+
+
+def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
+    """float32 (shares, groups of planes · C · GROUP, O): sums of gradient · u_p[x]."""
     from .mixture_kernels import pointwise_plane_sums
 
-    (rows, columns, outputs), planes = signal.shape[1:], u.count
-    channels = x.shape[3]
-    wide, many = max(16, min(64, power_of_two(channels))), 64
-    positions = len(signal) * rows * columns
-    most = max(32, PART_VALUES // (planes * channels * outputs))
-    turns, programs = _shared(positions, many, most)
-    words = u.words
-    parts = torch.empty((programs, planes, channels, outputs), device=x.device)
+    rows, columns, outputs = signal.shape[1:]
+    channels, positions = x.shape[3], len(signal) * rows * columns
+    u = _plane_rows(operands.tables, signal.dtype, x.device)
+    out_tile = max(16, power_of_two(outputs))
+    wide = max(16, min(32, power_of_two(channels), 2048 // out_tile))
+    blocks, lines = -(-channels // wide), len(u) * channels * GROUP
+    most = min(POINTWISE_PROGRAMS // (blocks * len(u)), PART_VALUES // (lines * outputs))
+    turns, shares = _shared(-(-positions // POSITIONS), most)
+    sums = x.new_empty((shares, lines, outputs), dtype=torch.float32)
     with on_device(x):
-        pointwise_plane_sums[(programs, u.word_count, -(-channels // wide))](
-            signal, x, operands.x_scale, operands.zero_point, words, parts, *operands.x_range,
-            planes, positions, rows * columns, columns, *x.shape[1:3], channels, outputs,
-            operands.geometry.stride[0], turns, words.shape[1], many, wide,
-            max(16, power_of_two(outputs)), num_warps=4,
+        pointwise_plane_sums[(shares, blocks, len(u))](
+            signal, x, operands.x_scale, operands.zero_point, u, sums, *operands.x_range,
+            positions, rows * columns, columns, *x.shape[1:3], channels, outputs,
+            operands.geometry.stride[0], turns, u[0].numel() // 4,
+            u.shape[1], POSITIONS, wide, out_tile,
+            num_warps=8 if wide * out_tile > 512 else 4,
         )  # fmt: skip
-    return parts.sum(0).permute(2, 1, 0)[..., None, None]
+    return sums
 
 
-def _pairs(words: Tensor) -> Tensor:
-    """With a word of zeros after the last where their number is odd."""
-    return words if len(words) % 2 == 0 else torch.cat([words, torch.zeros_like(words[:1])])
+@lru_cache(maxsize=256)
+def _plane_rows(tables: "Tables", dtype: torch.dtype, device: torch.device) -> Tensor:
+    """(groups, rows, GROUP): the planes of u, side by side, those beyond the last zero."""
+    planes, _ = mixed_planes(tables, device)
+    words = planes.words.cpu()
+    by_row = words.view(torch.int8).view(*words.shape, 4).permute(1, 0, 2).flatten(1)
+    groups = _padded(by_row[:, : planes.count]).unflatten(1, (-1, GROUP)).transpose(0, 1)
+    return groups.contiguous().to(device, dtype)
 
 
-def _shared(positions: int, many: int, most: int = PROGRAMS) -> tuple[int, int]:
-    """Turns of a program, and how many programs share the positions."""
-    turns = max(1, -(-positions // (many * min(most, PROGRAMS))))
-    return turns, -(-positions // (many * turns))
+@lru_cache(maxsize=256)
+def _factors(tables: "Tables", device: torch.device) -> Tensor:
+    """float32 (M, columns, planes): v of each plane, those beyond the last zero."""
+    _, v = mixed_planes(tables, device)
+    return _padded(v.cpu().transpose(1, 2)).contiguous().to(device)
+
+
+def _padded(planes: Tensor) -> Tensor:
+    """The last dimension, planes, to whole groups."""
+    return functional.pad(planes, (0, -planes.shape[-1] % GROUP))
+
+
+def _shared(turns: int, programs: int) -> tuple[int, int]:
+    """Turns of a program, and how many programs share them, about as many as asked for."""
+    each = max(1, -(-turns // max(1, programs)))
+    return each, -(-turns // each)
 
 
 def _rows(images: Tensor) -> Tensor:

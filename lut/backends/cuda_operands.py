@@ -119,8 +119,8 @@ class Layout:
 
     `order` "bytes": of a place, for each group, words of four planes for each channel, then the
     planes left over; "words": every plane in a word; "channels": one plane, place after place of
-    each channel of an image. `group_channels`: channels of a group, padded; `step`: items of a
-    place.
+    each channel of an image, rows padded to words of four. `group_channels`: channels of a group,
+    padded; `step`: items of a place.
     """
 
     geometry: ConvGeometry
@@ -148,10 +148,12 @@ class Layout:
         """`multiple`: what channels are padded to; `depth`: what a group's bytes are read in."""
         (top, left), (height, width) = geometry.padding, x[2:]
         padded = (height + 2 * top, width + 2 * left)
+        size = geometry.output_size(torch.Size((*x[:2], *padded)), w)
+        if order == "channels":  # so that rows are whole words
+            padded = (padded[0], padded_to(4, padded[1]))
         channels = padded_to(multiple, w[1])
         group = (-(-count // 4) if order == "words" else count) * channels
         step = (geometry.groups - 1) * group + padded_to(depth, group)
-        size = geometry.output_size(torch.Size((*x[:2], *padded)), w)
         kernel = (w[2], w[3])
         return cls(geometry, padded, size, kernel, w[1], channels, count, step, order)
 

@@ -7,10 +7,12 @@ Every output channel has one input channel, its own. Where RELU, the operand is 
 import triton
 import triton.language as tl
 
+from .cuda_kernels import _levels
+
 # Not compiled anew for their values.
 COUNTS = [
     "positions", "size", "result_height", "result_width", "height", "width", "stride", "padding",
-    "dilation", "turns",
+    "dilation", "turns", "low", "high",
 ]  # fmt: skip
 
 __all__ = ["depthwise", "depthwise_operand_gradient", "depthwise_weight_gradient"]
@@ -68,6 +70,10 @@ def depthwise_operand_gradient(
     w: tl.tensor,
     x: tl.tensor,
     result: tl.tensor,
+    scale: tl.tensor,
+    zero: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
     positions: tl.tensor,
     size: tl.tensor,
     width: tl.tensor,
@@ -79,11 +85,13 @@ def depthwise_operand_gradient(
     STRIDE: tl.constexpr,
     KERNEL: tl.constexpr,
     RELU: tl.constexpr,
+    CLAMPED: tl.constexpr,
     POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
     """result[p, c] = sum over taps of w[c, tap] · gradient[image, row, column, c], for each
-    position of the operand; where RELU, 0 where x is not above 0.
+    position of the operand; where RELU, 0 where x is not above 0; where CLAMPED, 0 where x is
+    beyond the levels `low` to `high`, which are `scale` apart.
 
     gradient: (N, H', W', C), contiguous; x and result: (positions, C).
     """
@@ -109,6 +117,11 @@ def depthwise_operand_gradient(
     at = p[:, None] * channels + c[None, :]
     if RELU:
         sums = tl.where(tl.load(x + at, mask=kept, other=0.0) > 0, sums, 0.0)
+    if CLAMPED:
+        bottom, top = (low - tl.load(zero)) * 1.0, (high - tl.load(zero)) * 1.0
+        value = tl.load(x + at, mask=kept, other=0.0).to(tl.float32)
+        level = _levels(value, tl.load(scale), bottom - 1.0, top + 1.0)
+        sums = tl.where((level >= bottom) & (level <= top), sums, 0.0)
     tl.store(result + at, sums.to(result.dtype.element_ty), mask=kept)
 
 

@@ -1,7 +1,9 @@
-"""Triton kernels of a mixture's gradient: sums of gradient · u[x] for each plane u of the basis.
+"""Triton kernels of a mixture's gradient: products of gradients and rows of u, weighed by v[w].
 
-Activations are quantised inside, by `_levels`, and rows of u looked up; nothing of the size of
-planes · activations is in memory. Programs write partial sums, which the caller adds up.
+Activations become levels once, and each level selects a row of `GROUP` planes of u, a vector of
+the gradient's type: no byte is turned to a real number. Sums are those of the matrix units, in
+float32. Programs write what their share of the positions adds, which the caller sums up in a fixed
+order.
 """
 
 import os
@@ -11,100 +13,159 @@ import triton.language as tl
 
 from .cuda_kernels import _levels
 
-__all__ = ["depthwise_plane_sums", "pointwise_plane_sums"]
+__all__ = ["depthwise_mixture", "lay_out_channels", "pointwise_plane_sums", "weigh_plane_sums"]
 
 COUNTS = [
-    "positions", "size", "result_width", "height", "width", "stride", "padding", "dilation",
-    "turns", "low", "high", "planes",
+    "copy", "dilation", "half_copy", "half_margin", "height", "high", "last", "length", "lines",
+    "low", "margin", "multipliers", "padded_width", "padding", "places", "planes", "positions",
+    "quarter", "result_height", "result_width", "shares", "size", "stride", "turns", "width",
 ]  # fmt: skip
+GROUP: tl.constexpr = tl.constexpr(8)
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
 @triton.jit
-def _byte(word: tl.tensor, place: tl.constexpr) -> tl.tensor:
-    """The signed byte of a word, the lowest being 0, as float32."""
-    return ((word << (24 - 8 * place)) >> 24).to(tl.float32)
-
-
-@triton.jit
-def _product(factor: tl.tensor, signal: tl.tensor) -> tl.tensor:
-    """factor' · signal, summed in float32; factors are bytes, exact in bfloat16."""
+def _add_product(a: tl.tensor, b: tl.tensor, sums: tl.tensor) -> tl.tensor:
+    """sums + a @ b, in float32."""
     if INTERPRETED:  # which has no products of bfloat16
-        product = tl.dot(tl.trans(factor), signal.to(tl.float32))
+        sums += tl.dot(a.to(tl.float32), b.to(tl.float32))
     else:
-        product = tl.dot(tl.trans(factor.to(tl.bfloat16)), signal.to(tl.bfloat16))
-    return product
+        sums = tl.dot(a, b, sums, input_precision="tf32x3")
+    return sums
 
 
 @triton.jit(do_not_specialize=COUNTS)
-def depthwise_plane_sums(
+def lay_out_channels(
     gradient: tl.tensor,
     x: tl.tensor,
     scale: tl.tensor,
     zero: tl.tensor,
-    u: tl.tensor,
-    parts: tl.tensor,
+    levels: tl.tensor,
+    signals: tl.tensor,
     low: tl.tensor,
     high: tl.tensor,
-    planes: tl.tensor,
-    positions: tl.tensor,
+    places: tl.tensor,
+    length: tl.tensor,
+    margin: tl.tensor,
+    copy: tl.tensor,
     size: tl.tensor,
-    result_width: tl.tensor,
+    padded_width: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
+    result_height: tl.tensor,
+    result_width: tl.tensor,
     channels: tl.tensor,
     stride: tl.tensor,
     padding: tl.tensor,
-    dilation: tl.tensor,
-    turns: tl.tensor,
-    KERNEL: tl.constexpr,
-    ROWS: tl.constexpr,
-    POSITIONS: tl.constexpr,
+    COPIES: tl.constexpr,
+    PLACES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """parts[program, tap, plane, c]: a channel each. gradient (positions, C), x (N, H, W, C),
-    contiguous; u int32 (words, ROWS), four signed bytes each. Two words a program.
+    """levels (C, length), bytes, and signals (COPIES, copy): of each channel the places of the
+    padded images one after the other, `size` each, `places` in all, then zeros.
+
+    x (N, H, W, C), gradient (N, H', W', C), contiguous. A value of the gradient lies at the place
+    of its first tap, so that another tap is as many places further as the tap is from the first;
+    all other places are zero. The first copy begins with `margin` zeros, the second with one more.
     """
+    place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    known, point = c < channels, tl.load(zero)
-    tap, pair = tl.program_id(2) % (KERNEL * KERNEL), tl.program_id(2) // (KERNEL * KERNEL)
-    first = pair * 8
-    bottom, top, step = (low - point) * 1.0, (high - point) * 1.0, tl.load(scale)
-    s0 = tl.zeros((POSITIONS, CHANNELS), tl.float32)
-    s1, s2, s3, s4, s5, s6, s7 = s0, s0, s0, s0, s0, s0, s0
-    for turn in range(turns):
-        p = (tl.program_id(0) * turns + turn) * POSITIONS + tl.arange(0, POSITIONS)
-        within = p < positions
-        at = p[:, None] * channels + c[None, :]
-        signal = tl.load(gradient + at, mask=within[:, None] & known[None, :], other=0.0)
-        signal = signal.to(tl.float32)
-        y = p % size // result_width * stride - padding + tap // KERNEL * dilation
-        z = p % size % result_width * stride - padding + tap % KERNEL * dilation
-        inside = within & (y >= 0) & (y < height) & (z >= 0) & (z < width)
-        source = (p // size * (height * width) + y * width + z)[:, None] * channels + c[None, :]
-        value = tl.load(x + source, mask=inside[:, None] & known[None, :], other=0.0)
-        level = _levels(value.to(tl.float32), step, bottom, top).to(tl.int32) + point
-        pattern = tl.where(inside[:, None], level, point) & (ROWS - 1)
-        word = tl.load(u + 2 * pair * ROWS + pattern)
-        s0 += signal * _byte(word, 0)
-        s1 += signal * _byte(word, 1)
-        s2 += signal * _byte(word, 2)
-        s3 += signal * _byte(word, 3)
-        if first + 4 < planes:
-            word = tl.load(u + (2 * pair + 1) * ROWS + pattern)
-            s4 += signal * _byte(word, 0)
-            s5 += signal * _byte(word, 1)
-            s6 += signal * _byte(word, 2)
-            s7 += signal * _byte(word, 3)
-    row = parts + ((tl.program_id(0) * (KERNEL * KERNEL) + tap) * planes + first) * channels + c
-    tl.store(row, tl.sum(s0, 0), mask=known & (first < planes))
-    tl.store(row + channels, tl.sum(s1, 0), mask=known & (first + 1 < planes))
-    tl.store(row + 2 * channels, tl.sum(s2, 0), mask=known & (first + 2 < planes))
-    tl.store(row + 3 * channels, tl.sum(s3, 0), mask=known & (first + 3 < planes))
-    tl.store(row + 4 * channels, tl.sum(s4, 0), mask=known & (first + 4 < planes))
-    tl.store(row + 5 * channels, tl.sum(s5, 0), mask=known & (first + 5 < planes))
-    tl.store(row + 6 * channels, tl.sum(s6, 0), mask=known & (first + 6 < planes))
-    tl.store(row + 7 * channels, tl.sum(s7, 0), mask=known & (first + 7 < planes))
+    image, row, column = place // size, place % size // padded_width, place % size % padded_width
+    y, z, known = row - padding, column - padding, (place < places)[:, None] & (c < channels)[None]
+    inside = known & ((y >= 0) & (y < height) & (z >= 0) & (z < width))[:, None]
+    source = (image * (height * width) + y * width + z)[:, None] * channels + c[None, :]
+    value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+    point = tl.load(zero)
+    level = _levels(value, tl.load(scale), (low - point) * 1.0, (high - point) * 1.0)
+    pattern = (level.to(tl.int32) + point).to(tl.int8)
+    kept = (c < channels)[:, None] & (place < length)[None, :]
+    at = c[:, None] * length + place[None, :]
+    tl.store(levels + at, tl.trans(pattern), mask=kept)
+    y, z = row // stride, column // stride
+    first = (row % stride == 0) & (column % stride == 0) & (y < result_height) & (z < result_width)
+    source = (image * (result_height * result_width) + y * result_width + z)[:, None] * channels
+    signal = tl.load(gradient + source + c[None, :], mask=known & first[:, None], other=0.0)
+    signal = tl.trans(signal)
+    tl.store(signals + margin + at, signal, mask=kept)
+    if COPIES == 2:
+        tl.store(signals + (copy + margin + 1) + at, signal, mask=kept)
+    if tl.program_id(0) + tl.program_id(1) == 0:
+        for start in range(0, margin, PLACES):
+            before = start + tl.arange(0, PLACES)
+            none = tl.zeros((PLACES,), signals.dtype.element_ty)
+            tl.store(signals + before, none, mask=before < margin)
+            if COPIES == 2:
+                tl.store(signals + copy + before, none, mask=before < margin + 1)
+
+
+@triton.jit
+def _scale(
+    largest: tl.tensor, given: tl.tensor, high: tl.tensor, smallest: tl.tensor, GIVEN: tl.constexpr
+) -> tl.tensor:
+    """Of weights, as `prepare_weights` has it; `given`: where that lies, if it is given."""
+    return tl.load(given) if GIVEN else tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def depthwise_mixture(
+    levels: tl.tensor,
+    signals: tl.tensor,
+    u: tl.tensor,
+    v: tl.tensor,
+    w: tl.tensor,
+    given: tl.tensor,
+    x_scale: tl.tensor,
+    parts: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    smallest: tl.tensor,
+    half_margin: tl.tensor,
+    half_copy: tl.tensor,
+    padded_width: tl.tensor,
+    dilation: tl.tensor,
+    last: tl.tensor,
+    turns: tl.tensor,
+    quarter: tl.tensor,
+    multipliers: tl.tensor,
+    planes: tl.tensor,
+    KERNEL: tl.constexpr,
+    GIVEN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    TAPS: tl.constexpr,
+    PLACES: tl.constexpr,
+) -> None:
+    """parts[group of planes, channel, share, m]: what a channel's share of the places adds.
+
+    levels, signals: as `lay_out_channels` leaves them, `last` · PLACES places a channel; half_
+    margin and copy: half of theirs. u (groups, ROWS, GROUP) of the type of signals, a group in
+    `quarter` · 4 values: so its rows are known to lie at multiples of 4 alone and are not copied
+    16 bytes at a time, which would pass by the first cache. v float32 (multipliers, COLUMNS,
+    planes); w (C, taps), quantised by `given` or by its largest magnitude.
+    """
+    share, c, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    tap, plane = tl.arange(0, TAPS), tl.arange(0, GROUP)
+    known = tap < KERNEL * KERNEL
+    back = (tap // KERNEL * padded_width + tap % KERNEL) * dilation
+    # From the second copy, which lies one further, where it is odd: pairs of values are aligned.
+    before = half_margin + c * last * (PLACES // 2) + back % 2 * half_copy - back // 2
+    signal_start, level_start = signals + (before * 2)[:, None], levels + c * last * PLACES
+    row_start = u + group * quarter * 4 + plane[None, :]
+    sums = tl.zeros((TAPS, GROUP), tl.float32)
+    for turn in range(share * turns, tl.minimum(last, share * turns + turns)):
+        place = turn * PLACES + tl.arange(0, PLACES)
+        pattern = tl.load(level_start + place).to(tl.int32) & (ROWS - 1)
+        row = tl.load(row_start + pattern[:, None] * GROUP)
+        signal = tl.load(signal_start + place[None, :], mask=known[:, None], other=0.0)
+        sums = _add_product(signal, row, sums)
+    weight = tl.load(w + c * (KERNEL * KERNEL) + tap, mask=known, other=0.0).to(tl.float32)
+    scale = _scale(tl.max(tl.abs(weight)), given + c, high, smallest, GIVEN)
+    level = _levels(weight, scale, low * 1.0, high * 1.0).to(tl.int32) & (COLUMNS - 1)
+    sums = tl.where(known[:, None], sums, 0.0) * (scale * tl.load(x_scale))
+    result = parts + ((group * tl.num_programs(1) + c) * tl.num_programs(0) + share) * multipliers
+    for m in range(multipliers):
+        factor = tl.load(v + (m * COLUMNS + level)[:, None] * planes + group * GROUP + plane[None])
+        tl.store(result + m, tl.sum(factor * sums))
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -117,7 +178,6 @@ def pointwise_plane_sums(
     parts: tl.tensor,
     low: tl.tensor,
     high: tl.tensor,
-    planes: tl.tensor,
     positions: tl.tensor,
     size: tl.tensor,
     result_width: tl.tensor,
@@ -127,42 +187,92 @@ def pointwise_plane_sums(
     outputs: tl.tensor,
     stride: tl.tensor,
     turns: tl.tensor,
+    quarter: tl.tensor,
     ROWS: tl.constexpr,
     POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ) -> None:
-    """parts[program, plane, c, o]: 1×1, no padding; a word of planes and CHANNELS channels a
-    program.
+    """parts[share, group of planes, c · GROUP + plane, o]: 1×1, no padding.
 
-    gradient (positions, O), x (N, H, W, C), contiguous; u int32 (words, ROWS), four signed bytes
-    each.
+    gradient (positions, O), x (N, H, W, C), contiguous; u as for `depthwise_mixture`.
     """
-    first, block = tl.program_id(1), tl.program_id(2)
+    share, block, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     c, o = block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, OUTPUTS)
     point, step = tl.load(zero), tl.load(scale)
     bottom, top = (low - point) * 1.0, (high - point) * 1.0
-    s0 = tl.zeros((CHANNELS, OUTPUTS), tl.float32)
-    s1, s2, s3 = s0, s0, s0
+    row_start = u + group * quarter * 4 + tl.arange(0, GROUP)[None, None, :]
+    sums = tl.zeros((CHANNELS * GROUP, OUTPUTS), tl.float32)
     for turn in range(turns):
-        p = (tl.program_id(0) * turns + turn) * POSITIONS + tl.arange(0, POSITIONS)
-        within = p < positions
+        p = (share * turns + turn) * POSITIONS + tl.arange(0, POSITIONS)
+        within = (p < positions)[:, None]
         at = p[:, None] * outputs + o[None, :]
-        signal = tl.load(gradient + at, mask=within[:, None] & (o < outputs)[None, :], other=0.0)
+        signal = tl.load(gradient + at, mask=within & (o < outputs)[None, :], other=0.0)
         y, z = p % size // result_width * stride, p % size % result_width * stride
         source = (p // size * (height * width) + y * width + z)[:, None] * channels + c[None, :]
-        inside = within[:, None] & (c < channels)[None, :]
-        value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
-        pattern = (_levels(value, step, bottom, top).to(tl.int32) + point) & (ROWS - 1)
-        word = tl.load(u + first * ROWS + pattern)
-        s0 += _product(_byte(word, 0), signal)
-        s1 += _product(_byte(word, 1), signal)
-        s2 += _product(_byte(word, 2), signal)
-        s3 += _product(_byte(word, 3), signal)
-    row, kept = (tl.program_id(0) * planes + 4 * first) * channels, (c < channels)[:, None]
-    at = parts + (row + c)[:, None] * outputs + o[None, :]
-    kept = kept & (o < outputs)[None, :]
-    tl.store(at, s0, mask=kept)
-    tl.store(at + channels * outputs, s1, mask=kept & (4 * first + 1 < planes))
-    tl.store(at + 2 * channels * outputs, s2, mask=kept & (4 * first + 2 < planes))
-    tl.store(at + 3 * channels * outputs, s3, mask=kept & (4 * first + 3 < planes))
+        value = tl.load(x + source, mask=within & (c < channels)[None, :], other=0.0)
+        level = _levels(value.to(tl.float32), step, bottom, top)
+        pattern = (level.to(tl.int32) + point) & (ROWS - 1)
+        row = tl.load(row_start + pattern[:, :, None] * GROUP)
+        row = tl.reshape(row, (POSITIONS, CHANNELS * GROUP))
+        sums = _add_product(tl.trans(row), signal, sums)
+    line = block * CHANNELS * GROUP + tl.arange(0, CHANNELS * GROUP)
+    start = (share * tl.num_programs(2) + group) * (channels * GROUP)
+    kept = (line < channels * GROUP)[:, None] & (o < outputs)[None, :]
+    tl.store(parts + (start + line)[:, None] * outputs + o[None, :], sums, mask=kept)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def weigh_plane_sums(
+    sums: tl.tensor,
+    v: tl.tensor,
+    w: tl.tensor,
+    given: tl.tensor,
+    x_scale: tl.tensor,
+    parts: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    smallest: tl.tensor,
+    shares: tl.tensor,
+    lines: tl.tensor,
+    channels: tl.tensor,
+    outputs: tl.tensor,
+    multipliers: tl.tensor,
+    planes: tl.tensor,
+    GIVEN: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    SHARES: tl.constexpr,
+    LINES: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+) -> None:
+    """parts[program, m]: what LINES lines of the plane sums of a 1×1 layer add, all shares of them.
+
+    sums (shares, lines, O): as `pointwise_plane_sums` leaves them; v as for `depthwise_mixture`;
+    w (O, C), quantised by `given` or by the largest magnitude of each output.
+    """
+    line = tl.program_id(0) * LINES + tl.arange(0, LINES)
+    o, share = tl.arange(0, OUTPUTS), tl.arange(0, SHARES)
+    inside = (line < lines)[:, None] & (o < outputs)[None, :]
+    at = (line[:, None] * outputs + o[None, :])[None, :, :]
+    total = tl.zeros((SHARES, LINES, OUTPUTS), tl.float32)
+    for start in range(0, shares, SHARES):
+        place = (start + share)[:, None, None]
+        within = inside[None, :, :] & (place < shares)
+        total += tl.load(sums + place * (lines * outputs) + at, mask=within, other=0.0)
+    largest = tl.zeros((OUTPUTS,), tl.float32)
+    if not GIVEN:
+        for start in range(0, channels, 16):
+            c = start + tl.arange(0, 16)
+            within = (c < channels)[:, None] & (o < outputs)[None, :]
+            weight = tl.load(w + c[:, None] + o[None, :] * channels, mask=within, other=0.0)
+            largest = tl.maximum(largest, tl.max(tl.abs(weight.to(tl.float32)), 0))
+    scale = _scale(largest, given + tl.minimum(o, outputs - 1), high, smallest, GIVEN)
+    c, plane = line // GROUP % channels, line // (GROUP * channels) * GROUP + line % GROUP
+    weight = tl.load(w + c[:, None] + o[None, :] * channels, mask=inside, other=0.0)
+    level = _levels(weight.to(tl.float32), scale[None, :], low * 1.0, high * 1.0)
+    column = level.to(tl.int32) & (COLUMNS - 1)
+    scaled = tl.sum(total, 0) * (scale * tl.load(x_scale))[None, :]
+    for m in range(multipliers):
+        from_row = (m * COLUMNS + column) * planes + plane[:, None]
+        factor = tl.load(v + from_row, mask=inside, other=0.0)
+        tl.store(parts + tl.program_id(0) * multipliers + m, tl.sum(factor * scaled))

@@ -204,3 +204,20 @@ def test_depthwise_look_ups_of_wide_products() -> None:
     x, w = _operands({"x": (1, 3, 5, 5), "w": (3, 1, 3, 3)}, lut)
     result = _approximate(x, w, lut, "cuda_table", groups=3)
     assert np.array_equal(result, naive(x, w, lut, 0, groups=3))
+
+
+@runs_kernels
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2, 4])
+def test_look_ups_of_four_positions(
+    kernel: int, stride: int, dilation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, w = _operands({"x": (2, 3, 6, 9), "w": (6, 1, kernel, kernel)}, random_table(3))
+    padding = dilation * (kernel - 1) // 2 + kernel // 5
+    settings = {"groups": 3, "stride": stride, "dilation": dilation, "padding": padding}
+    found = _approximate(x, w, random_table(3), "cuda_table", x_zero_point=3, **settings)
+    monkeypatch.setattr(cuda_convolution, "_has_quads", lambda layout: False)
+    one_by_one = _approximate(x, w, random_table(3), "cuda_table", x_zero_point=3, **settings)
+    assert np.array_equal(found, one_by_one)
+    assert np.array_equal(found, naive(x, w, random_table(3), 3, **settings))

@@ -33,6 +33,7 @@ SHAPES = {
     "dense": (36, 20, 3, {"padding": 1}),
     "dense_aligned": (64, 64, 3, {"padding": 1}),
     "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
+    "strided": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36, "stride": 2}),
     "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
 }
 
@@ -130,8 +131,13 @@ def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
     assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
-    summed = len(luts) > 1 and shape in ("pointwise", "depthwise")
-    assert any(name.endswith("_plane_sums") for name in names) == summed
+    mixed = len(luts) > 1
+    assert ({"lay_out_channels", "depthwise_mixture"} < names) == (
+        mixed and shape in ("depthwise", "strided")
+    )
+    assert ({"pointwise_plane_sums", "weigh_plane_sums"} < names) == (
+        mixed and shape == "pointwise"
+    )
 
 
 def test_operations_of_a_supernet(launches: dict[str, str]) -> None:

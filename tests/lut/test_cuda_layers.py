@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from lut import LUT, ActivationQuantiser, ApproxConv2d, Candidates, emulation
+from lut.geometry import ConvGeometry
 from lut.layers import ApproxLinear
 
 from .tables import random_table, truncated
@@ -104,6 +105,23 @@ def test_the_range_is_observed_as_without_kernels() -> None:
     for name, tensor in twin.state_dict().items():
         assert torch.equal(state[name], tensor), name
     assert not layer.scratch.any()
+
+
+@runs_kernels
+@pytest.mark.parametrize("affine", [False, True])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_depthwise_layers(
+    affine: bool, stride: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By kernels, which know where operands are clamped, and by torch."""
+    layer, x = _layer([EXACT], "depthwise", affine)
+    layer.geometry = ConvGeometry.of(stride, 2, 2, 5)
+    x = x.contiguous(memory_format=torch.channels_last)
+    assert ((x < -1.5) | (x > 2.0)).any()
+    found = _run(layer, x, None)
+    monkeypatch.setattr(emulation, "is_depthwise", lambda *_: False)
+    for one, other in zip(found, _run(layer, x, None), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 @runs_kernels
