@@ -1,7 +1,6 @@
 """The optimisers of a search: SGD for weights, Adam for alphas and betas (DARTS, Liu et al., 2019).
 
-On a CUDA device nothing in a step waits for the device and rates live there, so that a step may be
-captured.
+Those of steps that become CUDA graphs wait for nothing: rates live on the device.
 """
 
 from typing import Any
@@ -18,21 +17,21 @@ __all__ = ["search_optimisers", "set_rate"]
 ADAM_BETAS = (0.5, 0.999)
 
 
-def search_optimisers(supernet: Supernet, settings: Search) -> Optimisers:
-    """For a supernet where it is now."""
-    weights = supernet.weight_parameters()
-    on_gpu = weights[0].is_cuda
-    rate = settings.weight_learning_rate
+def search_optimisers(supernet: Supernet, settings: Search, *, captured: bool) -> Optimisers:
+    """For a supernet where it is now; `captured`: all weights have gradients in each step, and a
+    step is to be a CUDA graph.
+    """
+    weights, rate = supernet.weight_parameters(), settings.weight_learning_rate
     sgd = torch.optim.SGD(
         weights,
-        torch.tensor(rate, device=weights[0].device) if on_gpu else rate,
+        torch.tensor(rate, device=weights[0].device) if captured else rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
-        fused=True if on_gpu else None,
+        fused=True if captured else None,
     )
     groups = _architecture_groups(supernet, settings.alpha_weight_decay)
     adam = torch.optim.Adam(
-        groups, settings.alpha_learning_rate, betas=ADAM_BETAS, capturable=on_gpu
+        groups, settings.alpha_learning_rate, betas=ADAM_BETAS, capturable=captured
     )
     return Optimisers(sgd, adam, settings.gradient_clip)
 

@@ -114,8 +114,9 @@ class Search:
         self._cost()
         self.supernet.gradient_checkpointing = self.settings.gradient_checkpointing
         shared(self.supernet, world)
-        self.optimisers = search_optimisers(self.supernet, self.settings)
-        self.captured = CapturedSteps() if self._is_capturable() else None
+        captured = self._is_capturable()
+        self.optimisers = search_optimisers(self.supernet, self.settings, captured=captured)
+        self.captured = CapturedSteps() if captured else None
         self.halves = tuple(
             task.data.splits[name].to(self.device) for name in ("train", "validation")
         )
