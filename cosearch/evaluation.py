@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from cosearch.device import placed, torch_device
 from cosearch.genotype import Genotype
 from cosearch.layers import layer_records
 from cosearch.network_costs import NetworkCosts, float_costs, network_costs
@@ -20,6 +21,7 @@ from export import IntegerNetwork, integerise
 
 __all__ = ["LayerEnergy", "evaluation", "integer_network", "layer_energies"]
 
+FLOAT_BATCH = 256
 COUNTS = (
     "multiplications of all convolutions and of the classifier, padding included; "
     "accumulators, registers and memory are lines of their own"
@@ -142,20 +144,22 @@ def _costs_json(costs: NetworkCosts | None) -> dict[str, Any]:
 
 def _accuracy(role: str, task: Task, genotype: Genotype, run: RunFolder) -> float:
     """Share of test images that are classified right."""
-    test = task.data.splits["test"]
+    device = torch_device(task.config.device)
+    test = task.data.splits["test"].to(device)
     if role == "fp32":
-        logits = _float_logits(task, genotype, run)
+        logits = _float_logits(task, genotype, run, test.images)
     else:
-        logits = integer_network(role, task, genotype, run)(test.images)
+        logits = integer_network(role, task, genotype, run).to(device)(test.images)
     return int((logits.argmax(1) == test.labels).sum()) / len(test)
 
 
 @torch.no_grad()
-def _float_logits(task: Task, genotype: Genotype, run: RunFolder) -> Tensor:
-    network = trained_network("fp32", task, genotype, run)
-    images = task.data.splits["test"].images
-    logits: Tensor = network(images.to(torch.float32) * task.data.pixel_scale)
-    return logits
+def _float_logits(task: Task, genotype: Genotype, run: RunFolder, images: Tensor) -> Tensor:
+    """Of uint8 images, where they are."""
+    network = placed(trained_network("fp32", task, genotype, run), images.device)
+    scale = task.data.pixel_scale
+    parts = [network(part.to(torch.float32) * scale) for part in images.split(FLOAT_BATCH)]
+    return torch.cat(parts)
 
 
 def _operation(layer: str, task: Task, genotype: Genotype) -> str:

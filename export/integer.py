@@ -8,8 +8,9 @@ part anywhere.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -223,7 +224,9 @@ class IntegerNetwork:
     nodes: tuple[Node, ...]
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Logits float32 (N, classes) for uint8 images (N, C, H, W), in batches."""
+        """Logits float32 (N, classes) for uint8 images (N, C, H, W), in batches, on their
+        device.
+        """
         assert images.dtype == torch.uint8 and tuple(images.shape[1:]) == self.input_shape
         return torch.cat([self._logits(batch) for batch in images.split(EVALUATION_BATCH)])
 
@@ -235,9 +238,20 @@ class IntegerNetwork:
             values[node.name] = node.evaluate(*operands)
         return values
 
+    def to(self, device: torch.device) -> "IntegerNetwork":
+        """The same on another device, where it computes the same integers."""
+        return replace(self, nodes=tuple(_moved(node, device) for node in self.nodes))
+
     def _logits(self, images: Tensor) -> Tensor:
-        last = self.trace(images)[self.nodes[-1].name]
-        return last.flatten(1).to(torch.float32) * 2.0**-FRACTION_BITS
+        """As in :meth:`trace`, but values are forgotten after their last use."""
+        values: dict[str, Tensor] = {self.input_name: images.to(torch.int64)}
+        last = {name: node.name for node in self.nodes for name in node.inputs}
+        for node in self.nodes:
+            values[node.name] = node.evaluate(*(values[name] for name in node.inputs))
+            for name in {name for name in node.inputs if last[name] == node.name}:
+                del values[name]
+        result = values[self.nodes[-1].name]
+        return result.flatten(1).to(torch.float32) * 2.0**-FRACTION_BITS
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -259,3 +273,11 @@ class IntegerNetwork:
     def luts(self) -> tuple[LUT, ...]:
         """The distinct tables of all layers, in order of first use."""
         return tuple({node.lut.digest: node.lut for node in self.layers}.values())
+
+
+def _moved(node: Node, device: torch.device) -> Node:
+    """With its tensors on `device`."""
+    found: dict[str, Any] = {one.name: getattr(node, one.name) for one in fields(node)}
+    for name, value in found.items():
+        found[name] = value.to(device) if isinstance(value, Tensor) else value
+    return replace(node, **found)

@@ -23,7 +23,7 @@ from export import (
     write_bundle,
     write_onnx,
 )
-from export.integer import MatrixProduct
+from export.integer import FRACTION_BITS, MatrixProduct
 from export.onnx_functions import PRODUCTS
 from hw.errors import InputError
 from lut import LUT, Matmul, MultiplierLibrary, Quantisation, approximate, calibrate
@@ -151,6 +151,19 @@ def test_every_node_is_bit_identical(case: Case, network: IntegerNetwork) -> Non
     trace = network.trace(images)
     for node, result in zip(nodes, results, strict=True):
         assert np.array_equal(result.astype(np.int64), trace[node.name].numpy()), node.name
+
+
+def test_logits_are_the_last_integers_of_the_trace(case: Case, network: IntegerNetwork) -> None:
+    images = case.pixels(3)
+    last = network.trace(images)[network.nodes[-1].name]
+    assert torch.equal(network(images), last.flatten(1).float() * 2.0**-FRACTION_BITS)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device is not here")
+def test_a_gpu_computes_the_same_integers(case: Case, network: IntegerNetwork) -> None:
+    images = case.pixels()
+    on_gpu = network.to(torch.device("cuda"))(images.cuda())
+    assert torch.equal(on_gpu.cpu(), network(images))
 
 
 def test_integers_follow_the_emulated_module(case: Case, network: IntegerNetwork) -> None:
