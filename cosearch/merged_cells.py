@@ -19,6 +19,7 @@ from cosearch.norm_mixtures import normalised_relu, weighted_sum
 from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
 from cosearch.streams import side_by_side
 from lut import ApproxConv2d
+from lut.layers import observed_together
 
 __all__ = ["Edge", "Edges", "can_merge", "follow_first", "merged_preprocess"]
 
@@ -49,11 +50,21 @@ class State:
     """A cell's state as operations see it; what several of them read of it is computed once.
 
     Where operations see the first `seen` channels, the others pass by: max-pooled where an edge's
-    stride is 2.
+    stride is 2. `scales`: of the rectified state, by convolution of the edges `leaving` it, as far
+    as they were observed together.
     """
 
-    def __init__(self, whole: Tensor, seen: int, stride: int) -> None:
+    def __init__(self, whole: Tensor, seen: int, stride: int, leaving: Sequence[Edge] = ()) -> None:
         self.whole, self.seen, self.stride = whole, seen, stride
+        readers = _readers(leaving)
+        self.scales = observed_together(readers, self.rectified) if readers else {}
+
+    def scale(self, layer: ApproxConv2d) -> Tensor | None:
+        """Of the rectified state, for the stream that asks."""
+        scale = self.scales.get(layer)
+        if scale is not None and scale.is_cuda:
+            scale.record_stream(torch.cuda.current_stream(scale.device))
+        return scale
 
     @cached_property
     def x(self) -> Tensor:
@@ -85,7 +96,7 @@ class Edges:
         for source, leaving in enumerate(self.leaving):
             number = source - len(inputs)
             whole = inputs[source] if number < 0 else self._whole(number, found, states)
-            state = State(whole, whole.shape[1] // self.partial, leaving[0].stride)
+            state = State(whole, whole.shape[1] // self.partial, leaving[0].stride, leaving)
             states.append(state)
             pools = _pools(state, leaving[0])
             operated = _operated(state, leaving)
@@ -181,7 +192,8 @@ def unnormalised(operation: nn.Module, state: State, mixture: Tensor | None) -> 
         if isinstance(layer, nn.ReLU) and x is state.x:
             x = state.rectified
         elif isinstance(layer, ApproxConv2d):
-            x, number = layer(x, own_mixture(layer, mixture, number)), number + 1
+            scale = state.scale(layer) if at == 1 else None
+            x, number = layer(x, own_mixture(layer, mixture, number), scale), number + 1
         elif is_fast(layer, x):
             assert isinstance(layer, nn.Conv2d)
             x = depthwise(layer, x)
@@ -189,6 +201,18 @@ def unnormalised(operation: nn.Module, state: State, mixture: Tensor | None) -> 
             x = layer(x)
         at += 1
     return x
+
+
+def _readers(leaving: Sequence[Edge]) -> list[ApproxConv2d]:
+    """Convolutions that come right after the rectification of a state."""
+    sequences = [
+        list(operation.layers[:2])
+        for edge in leaving
+        for operation in edge.operations.values()
+        if isinstance(operation, ConvolutionSequence)
+    ]
+    pairs = [pair for pair in sequences if len(pair) == 2 and isinstance(pair[0], nn.ReLU)]
+    return [second for _, second in pairs if isinstance(second, ApproxConv2d)]
 
 
 def merged_preprocess(operation: nn.Module, x: Tensor, mixture: Tensor | None) -> Tensor:

@@ -9,6 +9,8 @@ Gradients with respect to operands are those of :mod:`lut.gradients`, by default
 How operands are quantised, and whether scales are learned, says a ``Quantisation``.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -18,7 +20,7 @@ from .geometry import ConvGeometry, IntPair, pair
 from .observers import SMALLEST_SCALE, MovingAverage
 from .quantisation import Quantisation, learned_scale, quantise, step_size, weight_scales
 
-__all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear", "result_type"]
+__all__ = ["ApproxConv1d", "ApproxConv2d", "ApproxLinear", "observed_together", "result_type"]
 
 PLAIN = Quantisation()
 
@@ -78,10 +80,13 @@ class ApproxConv2d(nn.Module):
         scales = weight_scales(self.weight, high) if learned is None else learned.view(-1, 1, 1, 1)
         return quantise(self.weight, scales, low, high), scales
 
-    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+    def forward(
+        self, x: Tensor, mixture: Tensor | None = None, scale: Tensor | None = None
+    ) -> Tensor:
+        """`scale`: of x, where :func:`observed_together` has observed it already."""
         self.candidates.check_mixture(mixture)
         self._keep_scale_positive()
-        scale, zero_point = self._grid(x)
+        scale, zero_point = self._grid(x) if scale is None else (scale, self.quantiser.zero_point)
         geometry = self.geometry
         result: Tensor = torch.ops.lut.conv2d(
             x, self.weight, scale, zero_point, self._learned_weight_scale(), mixture,
@@ -105,25 +110,46 @@ class ApproxConv2d(nn.Module):
 
     def _grid(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The quantiser's grid, observed by one kernel where that is possible."""
-        quantiser = self.quantiser
-        observer = quantiser.observer
-        fused = (
-            type(observer) is MovingAverage and observer.across is None and quantiser.is_symmetric
-        )
-        if not (self.training and quantiser.training and fused and cuda_refusal(x) is None):
-            return quantiser.grid(x)
-        assert observer is not None
+        observer = self._fused_observer(x)
+        if observer is None:
+            return self.quantiser.grid(x)
         scale = torch.ops.lut.observe_largest(
             x.detach(), self.scratch, observer.low_value, observer.high_value, observer.batches,
-            quantiser.scale, observer.momentum, quantiser.high,
+            self.quantiser.scale, observer.momentum, self.quantiser.high,
         )  # fmt: skip
-        return scale, quantiser.zero_point
+        return scale, self.quantiser.zero_point
+
+    def _fused_observer(self, x: Tensor) -> MovingAverage | None:
+        """The observer of x if a kernel does what it would do."""
+        quantiser, observer = self.quantiser, self.quantiser.observer
+        if type(observer) is not MovingAverage or observer.across is not None:
+            return None
+        observing = self.training and quantiser.training and quantiser.is_symmetric
+        return observer if observing and cuda_refusal(x) is None else None
 
     def extra_repr(self) -> str:
         outputs, inputs, *kernel = self.weight.shape
         names = "|".join(lut.name for lut in self.candidates.luts)
         channels = f"{inputs * self.geometry.groups}, {outputs}"
         return f"{channels}, kernel_size={tuple(kernel)}, multiplier={names}"
+
+
+def observed_together(layers: Sequence[ApproxConv2d], x: Tensor) -> dict[ApproxConv2d, Tensor]:
+    """The scales of x by layer, of those of the layers whose observers one kernel can do the work
+    of: each as the layer by itself would have it. The others observe when they are called.
+    """
+    observers = {layer: layer._fused_observer(x) for layer in layers}
+    known = [(layer, one) for layer, one in observers.items() if one is not None]
+    like = [(one.momentum, layer.quantiser.high) for layer, one in known]
+    same = [pair for pair, settings in zip(known, like, strict=True) if settings == like[0]]
+    if len(same) < 2:
+        return {}
+    scales: Tensor = torch.ops.lut.observe_together(
+        x.detach(), same[0][0].scratch, [one.low_value for _, one in same],
+        [one.high_value for _, one in same], [one.batches for _, one in same],
+        [layer.quantiser.scale for layer, _ in same], *like[0],
+    )  # fmt: skip
+    return {layer: scale for (layer, _), scale in zip(same, scales.unbind(), strict=True)}
 
 
 class ApproxLinear(nn.Module):

@@ -3,7 +3,8 @@
 ``torch.ops.lut.accumulators``: the integer convolution. ``torch.ops.lut.conv2d``: from real
 operands to a real result, with ``conv2d_backward``. ``torch.ops.lut.products``: the integer matrix
 product of batches. ``torch.ops.lut.matmul``: the sums that one or several mixed tables make of
-levels, with ``matmul_backward``. ``torch.ops.lut.observe_largest``: the range of a quantiser.
+levels, with ``matmul_backward``. ``torch.ops.lut.observe_largest``: the range of a quantiser,
+``observe_together``: of several that read one tensor.
 
 Tables are named by key, see :mod:`lut.candidates`. Autocast, on in the caller's thread, reaches
 nothing inside an operator. Results lie in memory as their operands do, images channels last.
@@ -20,7 +21,7 @@ from torch import Tensor
 from hw.errors import InputError
 
 from .backends import Problem, chosen_backend
-from .backends.cuda_emulation import observed_scale
+from .backends.cuda_emulation import observed_scales
 from .candidates import tables_of
 from .emulation import Operands, Wanted, convolution, gradients
 from .geometry import ConvGeometry
@@ -56,6 +57,11 @@ _LIBRARY.define(f"matmul_backward(Tensor gradient, {MATRICES}, bool[] wanted) ->
 _LIBRARY.define(
     "observe_largest(Tensor x, Tensor(a!) scratch, Tensor(b!) low_value, Tensor(c!) high_value, "
     "Tensor(d!) batches, Tensor(e!) kept, float momentum, int levels) -> Tensor"
+)
+_LIBRARY.define(
+    "observe_together(Tensor x, Tensor(a!) scratch, Tensor(b!)[] low_values, "
+    "Tensor(c!)[] high_values, Tensor(d!)[] batches, Tensor(e!)[] kept, float momentum, "
+    "int levels) -> Tensor"
 )
 
 _TABLES: WeakValueDictionary[str, LUT] = WeakValueDictionary()
@@ -227,11 +233,18 @@ def _observe_largest(
     momentum: float,
     levels: int,
 ) -> Tensor:
-    return observed_scale(x, scratch, low_value, high_value, batches, kept, momentum, levels)
+    observer = [low_value], [high_value], [batches], [kept]
+    return observed_scales(x, scratch, *observer, momentum, levels)[0]
 
 
 def _fake_observe_largest(x: Tensor, *rest: Any) -> Tensor:
     return x.new_empty((), dtype=torch.float32)
+
+
+def _fake_observe_together(
+    x: Tensor, scratch: Tensor, low_values: list[Tensor], *rest: Any
+) -> Tensor:
+    return x.new_empty(len(low_values), dtype=torch.float32)
 
 
 def _gradients_like(
@@ -353,6 +366,7 @@ for _name, _implementation, _fake in (
     ("matmul", _matmul, _fake_matmul),
     ("matmul_backward", _matmul_backward, _fake_matmul_backward),
     ("observe_largest", _observe_largest, _fake_observe_largest),
+    ("observe_together", observed_scales, _fake_observe_together),
 ):
     IMPLEMENTATIONS[_name] = _without_autocast(_implementation)
     _LIBRARY.impl(_name, IMPLEMENTATIONS[_name], "CompositeExplicitAutograd")

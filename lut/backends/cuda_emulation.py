@@ -1,5 +1,6 @@
 """Emulated convolutions on a CUDA device from real operands, quantised inside the kernels."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from ..candidates import Tables
     from ..emulation import Operands
 
-__all__ = ["fused_convolution", "is_fused", "mixed_planes", "observed_scale", "through_quantiser"]
+__all__ = ["fused_convolution", "is_fused", "mixed_planes", "observed_scales", "through_quantiser"]
 
 DENSE_PLANES = 48
 DEPTHWISE_PLANES = 4
@@ -238,31 +239,32 @@ def _through_quantiser(
     return levels.mul_(operands.x_scale).to(dtype), passed
 
 
-def observed_scale(
+def observed_scales(
     x: Tensor,
     scratch: Tensor,
-    low_value: Tensor,
-    high_value: Tensor,
-    batches: Tensor,
-    kept: Tensor,
+    low_values: Sequence[Tensor],
+    high_values: Sequence[Tensor],
+    batches: Sequence[Tensor],
+    kept: Sequence[Tensor],
     momentum: float,
     levels: int,
 ) -> Tensor:
-    """Update the moving average of the largest magnitude with that of `x`; the new scale, also in
-    `kept`.
+    """Update the moving averages of the largest magnitude of several observers with that of `x`;
+    the new scales (observers,), also in `kept`.
 
     scratch: int32 (2,) of zeros, zeros again afterwards.
     """
     from .cuda_kernels import observe_largest
 
     x = _dense_memory(x.detach())
-    scale = torch.empty((), dtype=torch.float32, device=x.device)
+    scales = torch.empty(len(kept), dtype=torch.float32, device=x.device)
     block, count = 2048, x.numel()
     programs = min(-(-count // block), 512)
     turns = -(-count // (block * programs))
     with on_device(x):
         observe_largest[(programs,)](
-            x, scratch, low_value, high_value, batches, kept, scale, momentum, float(levels),
-            SMALLEST_SCALE, count, programs, turns, block, enable_fp_fusion=False,
+            x, scratch, tuple(low_values), tuple(high_values), tuple(batches), tuple(kept), scales,
+            momentum, float(levels), SMALLEST_SCALE, count, programs, turns, len(kept), block,
+            enable_fp_fusion=False,
         )  # fmt: skip
-    return scale
+    return scales

@@ -931,24 +931,25 @@ def finish_sums(
 def observe_largest(
     x: tl.tensor,
     scratch: tl.tensor,
-    low_value: tl.tensor,
-    high_value: tl.tensor,
+    low_values: tl.tensor,
+    high_values: tl.tensor,
     batches: tl.tensor,
     kept: tl.tensor,
-    scale: tl.tensor,
+    scales: tl.tensor,
     momentum: tl.tensor,
     levels: tl.tensor,
     smallest: tl.tensor,
     count: tl.tensor,
     programs: tl.tensor,
     turns: tl.tensor,
+    OBSERVERS: tl.constexpr,
     BLOCK: tl.constexpr,
 ) -> None:
-    """Moving average of the largest magnitude of x, and the scale that maps it to `levels`,
-    in `kept` and `scale`.
+    """Moving averages of the largest magnitude of x, of each of several observers, and the scale
+    that maps it to `levels`, in `kept` and `scales`.
 
-    scratch: int32 (2,), zero before and after: the largest magnitude's bits, and programs done.
-    The last program writes the result.
+    low_values to kept: tuples. scratch: int32 (2,), zero before and after: the largest magnitude's
+    bits, and programs done. The last program writes the result.
     """
     largest = tl.zeros((BLOCK,), tl.float32)
     start = tl.program_id(0).to(tl.int64) * turns * BLOCK
@@ -962,15 +963,16 @@ def observe_largest(
     if done == programs - 1:
         newest = tl.atomic_xchg(scratch, 0).to(tl.float32, bitcast=True)
         tl.atomic_xchg(scratch + 1, 0)
-        seen = tl.load(batches)
-        before = tl.load(high_value)
-        after = tl.where(seen == 0, newest, before + momentum * (newest - before))
-        tl.store(high_value, after)
-        tl.store(low_value, -after)
-        tl.store(batches, seen + 1)
-        newest_scale = tl.maximum(tl.div_rn(after, levels), smallest)
-        tl.store(kept, newest_scale)
-        tl.store(scale, newest_scale)
+        for i in tl.static_range(OBSERVERS):
+            seen = tl.load(batches[i])
+            before = tl.load(high_values[i])
+            after = tl.where(seen == 0, newest, before + momentum * (newest - before))
+            tl.store(high_values[i], after)
+            tl.store(low_values[i], -after)
+            tl.store(batches[i], seen + 1)
+            newest_scale = tl.maximum(tl.div_rn(after, levels), smallest)
+            tl.store(kept[i], newest_scale)
+            tl.store(scales + i, newest_scale)
 
 
 @triton.jit(do_not_specialize=COUNTS)

@@ -11,8 +11,8 @@ from torch.nn import functional
 from cosearch import norm_mixtures
 from cosearch.choices import Form
 from cosearch.depthwise import depthwise, is_fast
-from cosearch.merged_cells import can_merge
-from cosearch.operations import ConvolutionSequence
+from cosearch.merged_cells import Edge, State, can_merge, unnormalised
+from cosearch.operations import OPERATIONS, Arithmetic, ConvolutionSequence
 from cosearch.supernet import Cell, Supernet
 from lut import ApproxConv2d, Candidates
 from lut.backends import cuda_depthwise
@@ -84,6 +84,28 @@ def test_merged_equals_plain(form: Form) -> None:
             torch.testing.assert_close(two, one, rtol=1e-4, atol=1e-5, msg=name)
     for (name, one), (_, two) in zip(plain.named_buffers(), merged.named_buffers(), strict=True):
         torch.testing.assert_close(two, one, rtol=1e-5, atol=1e-6, msg=name)
+
+
+@pytest.mark.usefixtures("kernels")
+def test_what_reads_one_state_is_observed_once() -> None:
+    """And ends as if each convolution had observed it."""
+    torch.manual_seed(0)
+    names = ("max_pool_3x3", "skip_connect", "sep_conv_3x3", "dil_conv_3x3")
+    arithmetic = Arithmetic(Candidates([LUTS[0]]), affine=False)
+    one = nn.ModuleDict({n: OPERATIONS[n](4, 1, arithmetic) for n in names}).to(DEVICE)
+    two = copy.deepcopy(one)
+    x = torch.randn(2, 4, 4, 4, device=DEVICE).contiguous(memory_format=torch.channels_last)
+    zero = torch.zeros(4)
+    together = State(x, 4, 1, [Edge(0, one, {}, 1, zero, zero, zero)])
+    assert len(together.scales) == 2
+    for name in names[2:]:
+        found, expected = (
+            unnormalised(operations[name], state, None)
+            for operations, state in ((one, together), (two, State(x, 4, 1)))
+        )
+        assert torch.equal(found[0], expected[0])
+    for (name, buffer), (_, other) in zip(one.named_buffers(), two.named_buffers(), strict=True):
+        assert torch.equal(buffer, other), name
 
 
 def test_batch_norms_of_several_processes_are_not_merged() -> None:

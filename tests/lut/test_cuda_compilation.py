@@ -171,11 +171,12 @@ def test_accesses_are_vectors(launches: dict[str, str]) -> None:
         assert "wgmma" in launches[name], name
 
 
-def test_observer(launches: dict[str, str]) -> None:
-    values = [torch.zeros(()) for _ in range(4)]
-    cuda_emulation.observed_scale(
+def test_observers(launches: dict[str, str]) -> None:
+    values = [[torch.zeros(()) for _ in range(3)] for _ in range(3)]
+    batches = [torch.zeros((), dtype=torch.int64) for _ in range(3)]
+    cuda_emulation.observed_scales(
         torch.randn(4, 64, 8, 8).bfloat16(), torch.zeros(2, dtype=torch.int32), *values[:2],
-        torch.zeros((), dtype=torch.int64), values[2], 0.1, 127,
+        batches, values[2], 0.1, 127,
     )  # fmt: skip
     assert "ld.global.v4.b32" in launches["observe_largest"]
     assert SMALLEST_SCALE < 1.0

@@ -5,13 +5,15 @@ order, or gradients are computed in bfloat16, they are close. As in ``test_cuda_
 kernels run on a GPU, or in Triton's interpreter.
 """
 
+import copy
+
 import pytest
 import torch
 from torch import Tensor
 
 from lut import LUT, ActivationQuantiser, ApproxConv2d, Candidates, emulation
 from lut.geometry import ConvGeometry
-from lut.layers import ApproxLinear
+from lut.layers import ApproxLinear, observed_together
 
 from .tables import random_table, truncated
 from .test_cuda_backends import CUDA, DEVICE, INTERPRETED, runs_kernels
@@ -105,6 +107,34 @@ def test_the_range_is_observed_as_without_kernels() -> None:
     for name, tensor in twin.state_dict().items():
         assert torch.equal(state[name], tensor), name
     assert not layer.scratch.any()
+
+
+@runs_kernels
+def test_layers_observe_together_as_each_does_alone() -> None:
+    together = [_layer([EXACT], "dense", affine=False)[0].train() for _ in range(3)]
+    together[1].quantiser = ActivationQuantiser(-127, 127).to(DEVICE)
+    together[2].quantiser.set_range(-5.0, 5.0)
+    affine = _layer([EXACT], "dense", affine=True)[0].train()
+    still = _layer([EXACT], "dense", affine=False)[0].eval()
+    alone = copy.deepcopy(together)
+    for seed in range(3):
+        x = torch.randn(2, 5, 6, 7, generator=torch.Generator().manual_seed(seed)) * (seed + 1)
+        x = x.to(DEVICE)
+        scales = observed_together([*together, affine, still], x)
+        assert list(scales) == together
+        for one, other in zip(together, alone, strict=True):
+            assert torch.equal(one(x, None, scales[one]), other(x))
+            assert torch.equal(scales[one], other.quantiser.scale)
+    for one, other in zip(together, alone, strict=True):
+        for name, tensor in one.state_dict().items():
+            assert torch.equal(tensor, other.state_dict()[name]), name
+        assert not one.scratch.any()
+    assert affine.quantiser.observer is not None and int(affine.quantiser.observer.batches) == 1
+
+
+def test_layers_observe_alone_where_no_kernel_runs() -> None:
+    layers = [ApproxConv2d(5, 4, 3, Candidates([EXACT])).train() for _ in range(2)]
+    assert observed_together(layers, torch.randn(1, 5, 6, 7).double().to("meta")) == {}
 
 
 @runs_kernels
