@@ -29,21 +29,18 @@ SKIP = "skip_connect"
 
 @dataclass(frozen=True, eq=False)
 class Edge:
-    """An edge's operations by name (`rows`: their rows in alphas and betas), and where it leads.
+    """An edge's operations by name (`rows`: their rows in weights and betas), and where it leads.
 
-    `share`: the edge's own weight, a scalar.
+    weights: of operations, the edge's own `share` included, float32 scalars; betas: their mixtures.
     """
 
     node: int
     operations: nn.ModuleDict
     rows: dict[str, int]
     stride: int
-    alphas: Tensor
-    betas: Tensor
+    weights: Sequence[Tensor]
+    betas: Sequence[Tensor]
     share: Tensor
-
-    def weight(self, name: str) -> Tensor:
-        return (self.share * self.alphas[self.rows[name]]).float()
 
 
 class State:
@@ -98,10 +95,8 @@ class Edges:
             whole = inputs[source] if number < 0 else self._whole(number, found, states)
             state = State(whole, whole.shape[1] // self.partial, leaving[0].stride, leaving)
             states.append(state)
-            pools = _pools(state, leaving[0])
-            operated = _operated(state, leaving)
-            for edge, normed in zip(leaving, operated, strict=True):
-                found[edge.node] = _added(state, edge, normed, found.get(edge.node), pools)
+            for edge, node in zip(leaving, _added(state, leaving, found), strict=True):
+                found[edge.node] = node
         last = len(self.leaving) - len(inputs)
         known = [state.whole for state in states[len(inputs) :]]
         return [*known, self._whole(last, found, states)]
@@ -121,29 +116,36 @@ class Edges:
         return functional.channel_shuffle(torch.cat([found[node], beside], 1), self.partial)
 
 
-def _pools(state: State, edge: Edge) -> dict[str, Tensor]:
-    """Batch-normalised pools of a state, by operation; their batch norms are the edge's."""
-    found = {}
-    for name in (name for name in POOLS if name in edge.operations):
-        pool, norm = _layers(edge.operations[name])
-        assert isinstance(norm, nn.BatchNorm2d)
-        found[name] = weighted_sum(_one(state.x), [(pool(state.x), norm)])
-    return found
-
-
-def _operated(state: State, leaving: Sequence[Edge]) -> list[list[tuple[Tensor, nn.BatchNorm2d]]]:
-    """For each edge, what its own operations make of the state, and their last batch norms."""
-    names = [_own_names(edge) for edge in leaving]
+def _added(state: State, leaving: Sequence[Edge], found: dict[int, Tensor]) -> list[Tensor]:
+    """For each edge the node it leads to, which has `found`, with what the edge adds."""
+    operations = [(edge, name) for edge in leaving for name in _own_names(edge)]
+    pools = [name for name in POOLS if name in leaving[0].operations]
     works = [
         partial(unnormalised, edge.operations[name], state, edge.betas[edge.rows[name]])
-        for edge, own in zip(leaving, names, strict=True)
-        for name in own
+        for edge, name in operations
     ]
-    results = iter(side_by_side(works, [state.x, state.rectified]))
-    return [
-        [(next(results), last_norm(edge.operations[name])) for name in own]
-        for edge, own in zip(leaving, names, strict=True)
+    works += [partial(_pool, state, leaving[0].operations[name]) for name in pools]
+    results = side_by_side(works, [state.x, state.rectified])
+    made = iter(results)
+    normed = [
+        [(next(made), last_norm(edge.operations[name])) for name in _own_names(edge)]
+        for edge in leaving
     ]
+    pooled = dict(zip(pools, made, strict=True))
+    bases = [found.get(edge.node) for edge in leaving]
+    sums = [
+        partial(_sum, state, edge, terms, base, pooled)
+        for edge, terms, base in zip(leaving, normed, bases, strict=True)
+    ]
+    there = [base for base in bases if base is not None]
+    return side_by_side(sums, [state.x, *results, *there])
+
+
+def _pool(state: State, operation: nn.Module) -> Tensor:
+    """Batch-normalised; edges out of a state share it."""
+    pool, norm = _layers(operation)
+    assert isinstance(norm, nn.BatchNorm2d)
+    return weighted_sum(_one(state.x), [(pool(state.x), norm)])
 
 
 def _own_names(edge: Edge) -> list[str]:
@@ -152,7 +154,7 @@ def _own_names(edge: Edge) -> list[str]:
     return [name for name in edge.operations if name not in shared]
 
 
-def _added(
+def _sum(
     state: State,
     edge: Edge,
     normed: list[tuple[Tensor, nn.BatchNorm2d]],
@@ -163,7 +165,8 @@ def _added(
     plain = dict(pools)
     if SKIP in edge.operations and edge.stride == 1:
         plain[SKIP] = state.x
-    weights = torch.stack([edge.weight(name) for name in [*_own_names(edge), *plain]])
+    names = [*_own_names(edge), *plain]
+    weights = torch.stack([edge.weights[edge.rows[name]] for name in names])
     return weighted_sum(weights, normed, list(plain.values()), base)
 
 

@@ -12,14 +12,16 @@ from torch import Tensor
 
 __all__ = ["side_by_side"]
 
-STREAMS = 4
+STREAMS = 7
+"""Operations of an edge do not divide it: long ones are not all on one stream."""
 
 _streams: dict[int, list[torch.cuda.Stream]] = {}  # by device
 
 
 def side_by_side(works: Sequence[Callable[[], Tensor]], inputs: Sequence[Tensor]) -> list[Tensor]:
     """The results of all works, which read `inputs` and depend on nothing of each other."""
-    if not inputs[0].is_cuda or not torch.cuda.is_current_stream_capturing():
+    captures = inputs[0].is_cuda and torch.cuda.is_current_stream_capturing()
+    if len(works) < 2 or not captures:
         return [work() for work in works]
     current, streams = torch.cuda.current_stream(), _side_streams(inputs[0].device)
     used = streams[: len(works)]

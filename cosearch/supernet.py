@@ -7,6 +7,7 @@ grains: cosearch/grain.py. gammas, in some forms: over the edges of a node, per 
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import torch
@@ -23,6 +24,7 @@ from cosearch.operations import OPERATIONS, Arithmetic
 from cosearch.recomputing import recomputed
 from cosearch.selection import ANY_NUMBER, argmax_scores, selected
 from cosearch.space import CellPlace, SearchSpace
+from cosearch.streams import side_by_side
 from hw.errors import InputError
 from lut import ApproxConv2d, ApproxLinear, Candidates
 
@@ -133,34 +135,41 @@ class Cell(nn.Module):
         return (self._merged if merged else self._plain)(before, last, choices)
 
     def _merged(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
+        merged = self._merged_edges(choices)
         edges = Edges(
             [
                 [
-                    self._merged_edge(edge, choices)
-                    for edge, (_, origin) in enumerate(self.sources)
-                    if origin == source
+                    edge
+                    for edge, (_, origin) in zip(merged, self.sources, strict=True)
+                    if origin == s
                 ]
-                for source in range(self.nodes + 1)
+                for s in range(self.nodes + 1)
             ],
             self.partial_channels,
         )
-        inputs = [
-            merged_preprocess(operation, x, mixture)
-            for operation, x, mixture in zip(
-                self.preprocess, (before, last), choices.preprocess, strict=True
-            )
-        ]
+        both = zip(self.preprocess, (before, last), choices.preprocess, strict=True)
+        works = [partial(merged_preprocess, *one) for one in both]
+        inputs = side_by_side(works, [before, last])
         nodes = edges.nodes(inputs)
         follow_first(self, edges)
         return torch.cat(nodes, dim=1)
 
-    def _merged_edge(self, edge: int, choices: Choices) -> Edge:
-        mixed, (node, _) = self.edges[edge], self.sources[edge]
-        assert isinstance(mixed, MixedOp)
-        rows = {name: row for row, name in enumerate(mixed.names)}
-        alphas = choices.alphas[edge]
-        share = alphas.new_ones(()) if choices.edges is None else choices.edges[edge]
-        return Edge(node, mixed.operations, rows, mixed.stride, alphas, choices.betas[edge], share)
+    def _merged_edges(self, choices: Choices) -> list[Edge]:
+        """All edges; shares are taken apart at once, so that their gradients come together so."""
+        alphas = choices.alphas
+        shares = alphas.new_ones(len(alphas)) if choices.edges is None else choices.edges
+        weights = (shares[:, None] * alphas).float().unbind()
+        found: list[Edge] = []
+        for edge, one, betas, share in zip(
+            self.edges, weights, choices.betas.unbind(), shares.unbind(), strict=True
+        ):
+            assert isinstance(edge, MixedOp)
+            rows = {name: row for row, name in enumerate(edge.names)}
+            node, _ = self.sources[len(found)]
+            found.append(
+                Edge(node, edge.operations, rows, edge.stride, one.unbind(), betas.unbind(), share)
+            )
+        return found
 
     def _plain(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
         states = [
