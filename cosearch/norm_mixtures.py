@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from lut.backends.cuda_depthwise import MOST_VALUES
 from lut.backends.cuda_operands import cuda_refusal, on_device, power_of_two
+from lut.backends.cuda_sums import summed
 
 __all__ = ["normalised_relu", "weighted_sum"]
 
@@ -198,7 +199,7 @@ def _products(
             terms, signal, statistics, parts, positions, channels, turns,
             len(terms), normed, relu, many, wide, num_warps=4,
         )  # fmt: skip
-    return parts.sum(0)
+    return summed(parts)
 
 
 def _term_gradients(

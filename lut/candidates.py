@@ -66,8 +66,8 @@ class Tables:
     @lru_cache(maxsize=256)  # noqa: B019
     def stacked(self, device: torch.device) -> Tensor:
         """float32 (M, columns, rows): the tables, transposed."""
-        tables = np.stack([lut.table.T for lut in self.luts])
-        return torch.from_numpy(tables.astype(np.float32)).to(device)
+        tables = np.ascontiguousarray(np.stack([lut.table.T for lut in self.luts]), np.float32)
+        return torch.from_numpy(tables).to(device)
 
     @lru_cache(maxsize=256)  # noqa: B019
     def slopes(self, device: torch.device) -> tuple[Tensor, ...]:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..geometry import ConvGeometry
 from .cuda_operands import cuda_refusal, on_device, power_of_two
+from .cuda_sums import summed
 
 __all__ = ["MOST_VALUES", "Depthwise", "Grid", "is_depthwise"]
 
@@ -130,7 +131,7 @@ class Depthwise:
                 signal, self._images, parts, positions, rows * columns, columns, height, width,
                 channels, *self._steps, turns, kernel, self.relu, many, wide, num_warps=4,
             )  # fmt: skip
-        return parts.sum(0).t().reshape(channels, 1, kernel, kernel)
+        return summed(parts).t().reshape(channels, 1, kernel, kernel)
 
     @property
     def _weights(self) -> Tensor:

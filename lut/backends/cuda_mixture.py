@@ -3,6 +3,7 @@
 Deterministic: partial sums are added in a fixed order.
 """
 
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,7 @@ from torch.nn import functional
 from .cuda_depthwise import MOST_VALUES
 from .cuda_emulation import mixed_planes
 from .cuda_operands import SMALLEST_SCALE, cuda_refusal, on_device, padded_to, power_of_two
+from .cuda_sums import summed
 
 if TYPE_CHECKING:
     from ..candidates import Tables
@@ -39,7 +41,7 @@ def has_mixture_gradient(operands: "Operands") -> bool:
     if not all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation)):
         return False
     if _is_depthwise(operands):
-        return _channel_length(operands) * x.shape[1] < MOST_VALUES // 2
+        return ChannelOrder.of(operands).copy < MOST_VALUES // 2
     return _is_pointwise(operands) and x.numel() < MOST_VALUES
 
 
@@ -61,67 +63,101 @@ def mixture_gradient(gradient: Tensor, operands: "Operands") -> Tensor:
     """
     signal = _rows(gradient)
     way = _depthwise if _is_depthwise(operands) else _pointwise
-    return way(signal, _rows(operands.x), operands).sum(0)
+    return summed(way(signal, _rows(operands.x), operands))
 
 
 def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
     """What each program adds, (programs, M)."""
     from .mixture_kernels import depthwise_mixture
 
-    levels, signals, margin = _channel_operands(signal, x, operands)
+    order = ChannelOrder.of(operands)
+    levels, signals = _channel_operands(signal, x, operands, order)
     u, v = _plane_rows(operands.tables, signal.dtype, x.device), _factors(operands.tables, x.device)
     kernel, channels = operands.w.shape[2], x.shape[3]
-    last = _channel_length(operands) // PLACES
+    last = order.levels // PLACES
     turns, shares = _shared(last, DEPTHWISE_PROGRAMS // (channels * len(u)))
     parts = x.new_empty((len(u), channels, shares, len(v)), dtype=torch.float32)
     taps = 16 if kernel <= 4 else 32
     w, w_scale = operands.w.reshape(channels, -1).contiguous(), operands.w_scale
+    rows, columns = (0, 0) if order.is_padded else x.shape[1:3]
     with on_device(x):
         depthwise_mixture[(shares, channels, len(u))](
             levels, signals, u, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
-            *operands.w_range, SMALLEST_SCALE, margin // 2, signals.shape[1] // 2,
-            _padded_size(operands)[1], operands.geometry.dilation[0], last, turns,
-            u[0].numel() // 4, len(v), v.shape[2],
-            kernel, w_scale is not None, u.shape[1], v.shape[1], taps, PLACES,
+            *operands.w_range, SMALLEST_SCALE, order.margin // 2, order.copy // 2,
+            order.length // 2, order.size // 2, order.width // 2, order.shift,
+            operands.geometry.dilation[0], last, turns, u[0].numel() // 4, len(v), v.shape[2],
+            kernel, w_scale is not None, u.shape[1], v.shape[1], taps, rows, columns, PLACES,
             num_warps=taps // 16, num_stages=3,
         )  # fmt: skip
     return parts.view(-1, len(v))
 
 
+@dataclass(frozen=True)
+class ChannelOrder:
+    """How gradients and levels lie channel by channel, in values: see ``lay_out_channels``.
+
+    Of a channel `length` gradients and `levels` levels; of an image `size`, of a row `width`
+    gradients, their padding included.
+    """
+
+    length: int
+    levels: int
+    size: int
+    width: int
+    margin: int
+    copies: int
+    copy: int
+    shift: int
+
+    @classmethod
+    def of(cls, operands: "Operands") -> "ChannelOrder":
+        x, padding, dilation = operands.x, operands.geometry.padding[0], operands.geometry.dilation
+        count, channels, rows, columns = x.shape
+        height, width = rows + 2 * padding, columns + 2 * padding
+        width = padded_to(2, width)
+        length = padded_to(PLACES, count * height * width)
+        margin = padded_to(16, (operands.w.shape[2] - 1) * dilation[0] * (width + 1) + 1)
+        copy = padded_to(16, margin + channels * length + 1)
+        bare = _has_bare_levels(operands)
+        # Offsets of taps are even where the dilation is.
+        even = dilation[0] % 2 == 0 and not (bare and padding % 2)
+        levels, shift = (count * rows * columns, padding * (width + 1)) if bare else (length, 0)
+        return cls(length, levels, height * width, width, margin, 1 if even else 2, copy, shift)
+
+    @property
+    def is_padded(self) -> bool:
+        """Whether levels are."""
+        return self.levels == self.length
+
+
+def _has_bare_levels(operands: "Operands") -> bool:
+    """Whether padding adds nothing, u of level 0 being 0, and images' sizes are powers of two."""
+    basis, (count, _, *size) = operands.tables.basis, operands.x.shape
+    assert basis is not None
+    known = not operands.affine and not basis.u[0].any()
+    regular = all(power_of_two(side) == side for side in size) and size[1] > 1
+    return known and regular and count * size[0] * size[1] % PLACES == 0
+
+
 def _channel_operands(
-    signal: Tensor, x: Tensor, operands: "Operands"
-) -> tuple[Tensor, Tensor, int]:
-    """Levels, gradients and the latter's margin, as ``lay_out_channels`` makes them."""
+    signal: Tensor, x: Tensor, operands: "Operands", order: ChannelOrder
+) -> tuple[Tensor, Tensor]:
+    """Levels and gradients, as ``lay_out_channels`` makes them."""
     from .mixture_kernels import lay_out_channels
 
-    geometry, channels, length = operands.geometry, x.shape[3], _channel_length(operands)
-    stride, padding, dilation = geometry.stride[0], geometry.padding[0], geometry.dilation[0]
-    height, width = _padded_size(operands)
-    margin = padded_to(16, (operands.w.shape[2] - 1) * dilation * (width + 1) + 1)
-    copy = padded_to(16, margin + channels * length + 1)
-    levels = torch.empty((channels, length), dtype=torch.int8, device=x.device)
-    # Offsets of taps are even where the dilation is.
-    signals = signal.new_empty((1 if dilation % 2 == 0 else 2, copy))
-    wide = min(32, power_of_two(channels))
+    geometry, channels = operands.geometry, x.shape[3]
+    levels = torch.empty((channels, order.levels), dtype=torch.int8, device=x.device)
+    signals = signal.new_empty((order.copies, order.copy))
+    wide, blocks = min(32, power_of_two(channels)), order.length // PLACES
     with on_device(x):
-        lay_out_channels[(length // PLACES, -(-channels // wide))](
+        lay_out_channels[(blocks, -(-channels // wide))](
             signal, x, operands.x_scale, operands.zero_point, levels, signals, *operands.x_range,
-            len(x) * height * width, length, margin, copy, height * width, width, *x.shape[1:3],
-            *signal.shape[1:3], channels, stride, padding, len(signals), PLACES, wide,
+            len(x) * order.size, blocks, order.levels, order.margin // 16, order.copy // 16,
+            order.size, order.width, *x.shape[1:3], *signal.shape[1:3], channels,
+            geometry.stride[0], geometry.padding[0], order.is_padded, order.copies, PLACES, wide,
             num_warps=4,
         )  # fmt: skip
-    return levels, signals, margin
-
-
-def _padded_size(operands: "Operands") -> tuple[int, int]:
-    top, left = operands.geometry.padding
-    return operands.x.shape[2] + 2 * top, operands.x.shape[3] + 2 * left
-
-
-def _channel_length(operands: "Operands") -> int:
-    """Places of a channel, all images' with their padding, and some more."""
-    height, width = _padded_size(operands)
-    return padded_to(PLACES, operands.x.shape[0] * height * width)
+    return levels, signals
 
 
 def _pointwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:

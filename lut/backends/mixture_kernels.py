@@ -16,9 +16,10 @@ from .cuda_kernels import _levels
 __all__ = ["depthwise_mixture", "lay_out_channels", "pointwise_plane_sums", "weigh_plane_sums"]
 
 COUNTS = [
-    "copy", "dilation", "half_copy", "half_margin", "height", "high", "last", "length", "lines",
-    "low", "margin", "multipliers", "padded_width", "padding", "places", "planes", "positions",
-    "quarter", "result_height", "result_width", "shares", "size", "stride", "turns", "width",
+    "blocks", "channel_levels", "copy", "dilation", "half_copy", "half_length", "half_margin",
+    "half_size", "half_width", "height", "high", "last", "lines", "low", "margin", "multipliers",
+    "padded_width", "padding", "places", "planes", "positions", "quarter", "result_height",
+    "result_width", "shares", "shift", "size", "stride", "turns", "width",
 ]  # fmt: skip
 GROUP: tl.constexpr = tl.constexpr(8)
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -45,7 +46,8 @@ def lay_out_channels(
     low: tl.tensor,
     high: tl.tensor,
     places: tl.tensor,
-    length: tl.tensor,
+    blocks: tl.tensor,
+    channel_levels: tl.tensor,
     margin: tl.tensor,
     copy: tl.tensor,
     size: tl.tensor,
@@ -57,45 +59,55 @@ def lay_out_channels(
     channels: tl.tensor,
     stride: tl.tensor,
     padding: tl.tensor,
+    PADDED: tl.constexpr,
     COPIES: tl.constexpr,
     PLACES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """levels (C, length), bytes, and signals (COPIES, copy): of each channel the places of the
-    padded images one after the other, `size` each, `places` in all, then zeros.
+    """signals (COPIES, copy): of each channel the places of the padded images one after the other,
+    `size` each, `places` in all, then zeros up to `blocks` · PLACES. levels, bytes: where PADDED
+    likewise, otherwise (C, channel_levels), the places of the images without their padding.
 
     x (N, H, W, C), gradient (N, H', W', C), contiguous. A value of the gradient lies at the place
     of its first tap, so that another tap is as many places further as the tap is from the first;
-    all other places are zero. The first copy begins with `margin` zeros, the second with one more.
+    all other places are zero. The first copy begins with `margin` zeros, the second with one more;
+    margin and copy in units of 16.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
     image, row, column = place // size, place % size // padded_width, place % size % padded_width
     y, z, known = row - padding, column - padding, (place < places)[:, None] & (c < channels)[None]
-    inside = known & ((y >= 0) & (y < height) & (z >= 0) & (z < width))[:, None]
-    source = (image * (height * width) + y * width + z)[:, None] * channels + c[None, :]
-    value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+    within = (place < places) & (y >= 0) & (y < height) & (z >= 0) & (z < width)
+    start = image * (height * width) + y * width + z
+    value = tl.load(
+        x + start[:, None] * channels + c[None, :], mask=known & within[:, None], other=0.0
+    )
     point = tl.load(zero)
-    level = _levels(value, tl.load(scale), (low - point) * 1.0, (high - point) * 1.0)
-    pattern = (level.to(tl.int32) + point).to(tl.int8)
-    kept = (c < channels)[:, None] & (place < length)[None, :]
-    at = c[:, None] * length + place[None, :]
-    tl.store(levels + at, tl.trans(pattern), mask=kept)
+    low, high = (low - point) * 1.0, (high - point) * 1.0
+    level = _levels(value.to(tl.float32), tl.load(scale), low, high)
+    pattern = tl.trans((level.to(tl.int32) + point).to(tl.int8))
+    at = c[:, None] * (blocks * PLACES) + place[None, :]
+    kept = tl.broadcast_to((c < channels)[:, None], (CHANNELS, PLACES))
+    if PADDED:
+        tl.store(levels + at, pattern, mask=kept)
+    else:
+        source = c[:, None] * channel_levels + start[None, :]
+        tl.store(levels + source, pattern, mask=kept & within[None, :])
     y, z = row // stride, column // stride
     first = (row % stride == 0) & (column % stride == 0) & (y < result_height) & (z < result_width)
     source = (image * (result_height * result_width) + y * result_width + z)[:, None] * channels
     signal = tl.load(gradient + source + c[None, :], mask=known & first[:, None], other=0.0)
     signal = tl.trans(signal)
-    tl.store(signals + margin + at, signal, mask=kept)
+    tl.store(signals + margin * 16 + at, signal, mask=kept)
     if COPIES == 2:
-        tl.store(signals + (copy + margin + 1) + at, signal, mask=kept)
+        tl.store(signals + ((copy + margin) * 16 + 1) + at, signal, mask=kept)
     if tl.program_id(0) + tl.program_id(1) == 0:
-        for start in range(0, margin, PLACES):
-            before = start + tl.arange(0, PLACES)
+        for begin in range(0, margin * 16 + 1, PLACES):
+            before = begin + tl.arange(0, PLACES)
             none = tl.zeros((PLACES,), signals.dtype.element_ty)
-            tl.store(signals + before, none, mask=before < margin)
+            tl.store(signals + before, none, mask=before < margin * 16)
             if COPIES == 2:
-                tl.store(signals + copy + before, none, mask=before < margin + 1)
+                tl.store(signals + copy * 16 + before, none, mask=before < margin * 16 + 1)
 
 
 @triton.jit
@@ -121,7 +133,10 @@ def depthwise_mixture(
     smallest: tl.tensor,
     half_margin: tl.tensor,
     half_copy: tl.tensor,
-    padded_width: tl.tensor,
+    half_length: tl.tensor,
+    half_size: tl.tensor,
+    half_width: tl.tensor,
+    shift: tl.tensor,
     dilation: tl.tensor,
     last: tl.tensor,
     turns: tl.tensor,
@@ -133,22 +148,26 @@ def depthwise_mixture(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     TAPS: tl.constexpr,
+    HEIGHT: tl.constexpr,
+    WIDTH: tl.constexpr,
     PLACES: tl.constexpr,
 ) -> None:
     """parts[group of planes, channel, share, m]: what a channel's share of the places adds.
 
-    levels, signals: as `lay_out_channels` leaves them, `last` · PLACES places a channel; half_
-    margin and copy: half of theirs. u (groups, ROWS, GROUP) of the type of signals, a group in
-    `quarter` · 4 values: so its rows are known to lie at multiples of 4 alone and are not copied
-    16 bytes at a time, which would pass by the first cache. v float32 (multipliers, COLUMNS,
-    planes); w (C, taps), quantised by `given` or by its largest magnitude.
+    levels, signals: as `lay_out_channels` leaves them, `last` · PLACES levels a channel; HEIGHT and
+    WIDTH of images without padding, powers of two (0: levels lie as the signals do); halves of the
+    signals' margin, copy, channel, image and row; `shift`: places from the first of a padded image
+    to the first within its padding, if levels lie without. u (groups, ROWS, GROUP) of the type of
+    signals, a group in `quarter` · 4 values: so its rows are known to lie at multiples of 4 alone
+    and are not copied 16 bytes at a time, which would pass by the first cache. v float32
+    (multipliers, COLUMNS, planes); w (C, taps), quantised by `given` or by its largest magnitude.
     """
     share, c, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     tap, plane = tl.arange(0, TAPS), tl.arange(0, GROUP)
     known = tap < KERNEL * KERNEL
-    back = (tap // KERNEL * padded_width + tap % KERNEL) * dilation
+    back = (tap // KERNEL * half_width * 2 + tap % KERNEL) * dilation - shift
     # From the second copy, which lies one further, where it is odd: pairs of values are aligned.
-    before = half_margin + c * last * (PLACES // 2) + back % 2 * half_copy - back // 2
+    before = half_margin + c * half_length + (back & 1) * half_copy - (back >> 1)
     signal_start, level_start = signals + (before * 2)[:, None], levels + c * last * PLACES
     row_start = u + group * quarter * 4 + plane[None, :]
     sums = tl.zeros((TAPS, GROUP), tl.float32)
@@ -156,6 +175,10 @@ def depthwise_mixture(
         place = turn * PLACES + tl.arange(0, PLACES)
         pattern = tl.load(level_start + place).to(tl.int32) & (ROWS - 1)
         row = tl.load(row_start + pattern[:, None] * GROUP)
+        if WIDTH > 0:
+            line = place // WIDTH
+            pairs = line // HEIGHT * half_size + line % HEIGHT * half_width
+            place = pairs * 2 + place % WIDTH
         signal = tl.load(signal_start + place[None, :], mask=known[:, None], other=0.0)
         sums = _add_product(signal, row, sums)
     weight = tl.load(w + c * (KERNEL * KERNEL) + tap, mask=known, other=0.0).to(tl.float32)

@@ -16,6 +16,8 @@ LUTS = [EXACT, truncated(5), truncated(7)]
 # Channels, outputs, kernel, height and width of the images, settings.
 LAYERS = {
     "depthwise": (16, 16, 3, (8, 8), {"padding": 1, "groups": 16}),
+    "long": (6, 6, 5, (4, 16), {"padding": 2, "groups": 6}),
+    "unpadded": (6, 6, 3, (8, 8), {"groups": 6, "dilation": 3}),
     "odd": (5, 5, 3, (7, 4), {"padding": 1, "groups": 5}),
     "padded": (3, 3, 5, (6, 9), {"padding": 3, "groups": 3}),
     "bare": (18, 18, 2, (5, 6), {"groups": 18}),
