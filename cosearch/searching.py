@@ -5,12 +5,12 @@ end.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cosearch.batches import Pairs
 from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.checkpoint import save_checkpoint
 from cosearch.distributed import same_everywhere, shared
@@ -34,8 +34,6 @@ from cosearch.strategies.strategy import Optimisers, Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import (
     Task,
-    batch_count,
-    batches,
     cosine,
     interrupted_state,
     resumable_key,
@@ -102,6 +100,8 @@ class Search:
         self.supernet.gradient_checkpointing = self.settings.gradient_checkpointing
         shared(self.supernet, world)
         self.optimisers = self._optimisers()
+        size, device = self.settings.batch_size, torch.device("cpu")
+        self.pairs = Pairs.of(task.data, size, device, task.augmentation(), world)
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
@@ -334,15 +334,10 @@ class Search:
 
     def _pairs_left(self) -> tuple[Iterator[tuple[Batch, Batch]], int]:
         """Training and validation batches of the epoch that are still to come, and their number."""
-        begun, data, size = self._begin(), self.task.data, self.settings.batch_size
+        begun = self._begin()
         self.generator.set_state(begun.generator)
-        halves = [data.splits[name] for name in ("train", "validation")]
-        train, validation = (
-            batches(half, data.pixel_scale, size, self.generator, self.world) for half in halves
-        )
         done = begun.tally.steps
-        left = min(batch_count(half, size) for half in halves) - done
-        return islice(zip(train, validation, strict=False), done, None), left
+        return self.pairs.epoch(self.generator, done), len(self.pairs) - done
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)
