@@ -26,11 +26,12 @@ from torch.nn import functional
 from benchmarks.images import PIXEL_SCALE, read_splits
 from benchmarks.measurement import Measurement, print_machine, print_measurement
 from benchmarks.networks import CLASSES, IMAGE_CHANNELS, Residual, Subsample
+from cosearch.batches import Batches
 from cosearch.config import GRADIENTS
 from cosearch.data import Split
 from cosearch.genotype import MultiplierChoice
 from cosearch.run_folder import RunFolder
-from cosearch.task import Task, batches, read_genotype
+from cosearch.task import Task, read_genotype
 from cosearch.training import Training
 from export import integerise
 from hw import build_multiplier
@@ -124,10 +125,10 @@ def train(network: nn.Module, images: Split, epochs: int, rate: float, seed: int
     )
     steps = epochs * max(1, len(images) // BATCH)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator, batches = torch.Generator().manual_seed(seed), Batches(images, PIXEL_SCALE, BATCH)
     network.train()
     for _ in range(epochs):
-        for batch in batches(images, PIXEL_SCALE, BATCH, generator):
+        for batch in batches.epoch(generator):
             optimiser.zero_grad()
             functional.cross_entropy(network(batch.images), batch.labels).backward()
             nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_CLIP)

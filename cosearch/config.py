@@ -224,6 +224,17 @@ class Data(Section):
         0.2, "of image_folder: share of the images for the test", above=0.0, below=1.0
     )
     most_images: int = _setting(0, "images of each split that are used; 0: all", minimum=0)
+    crop_padding: int = _setting(
+        0,
+        "zeros around an image, of which search and training cut a random window of its size; "
+        "0: no crops",
+        unit="pixels",
+        minimum=0,
+        maximum=1024,
+    )
+    flip: bool = _setting(
+        False, "whether search and training mirror images, each by chance of one half"
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -436,6 +447,25 @@ class Train(Section):
         "time between checkpoints inside an epoch; 0: only after epochs",
         unit="min",
         minimum=0.0,
+    )
+    cutout: int = _setting(
+        0,
+        "side of a square at a random place of each image that becomes zero; 0: none",
+        unit="pixels",
+        minimum=0,
+        maximum=1024,
+    )
+    auxiliary_weight: float = _setting(
+        0.0,
+        "of the loss of a second classifier after two thirds of the cells; 0: none",
+        minimum=0.0,
+    )
+    drop_path: float = _setting(
+        0.0,
+        "share of images for which an operation's result is left out; grows linearly from 0 to "
+        "this at the end",
+        minimum=0.0,
+        below=1.0,
     )
 
 

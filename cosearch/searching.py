@@ -5,12 +5,12 @@ end.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from cosearch.batches import Pairs
 from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.captured import CapturedSteps
 from cosearch.checkpoint import save_checkpoint
@@ -42,8 +42,6 @@ from cosearch.strategies.strategy import Step, StepResult
 from cosearch.supernet import Supernet
 from cosearch.task import (
     Task,
-    batch_count,
-    batches,
     cosine,
     interrupted_state,
     resumable_key,
@@ -117,9 +115,8 @@ class Search:
         captured = self._is_capturable()
         self.optimisers = search_optimisers(self.supernet, self.settings, captured=captured)
         self.captured = CapturedSteps() if captured else None
-        self.halves = tuple(
-            task.data.splits[name].to(self.device) for name in ("train", "validation")
-        )
+        size, augmentation = self.settings.batch_size, task.augmentation()
+        self.pairs = Pairs.of(task.data, size, self.device, augmentation, world)
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.draws = torch.Generator().manual_seed(task.config.seed)
         self.epoch = 0
@@ -291,9 +288,8 @@ class Search:
         return [Batch(*pair) for pair in pairs]
 
     def _first_images(self, name: str, count: int) -> Batch:
-        split = self.task.data.splits[name]
-        images = split.images[:count].to(torch.float32) * self.task.data.pixel_scale
-        return Batch(images, split.labels[:count]).to(self.device)
+        half = self.pairs.train if name == "train" else self.pairs.validation
+        return half.first(count)
 
     def _warming_up(self, epoch: int) -> bool:
         return epoch < self.settings.warmup_share * self.settings.epochs
@@ -327,19 +323,10 @@ class Search:
 
     def _pairs_left(self) -> tuple[Iterator[tuple[Batch, Batch]], int]:
         """Training and validation batches of the epoch that are still to come, and their number."""
-        begun, data, size = self._begin(), self.task.data, self.settings.batch_size
+        begun = self._begin()
         self.generator.set_state(begun.generator)
-        halves = self.halves
-        train, validation = (
-            batches(half, data.pixel_scale, size, self.generator, self.world) for half in halves
-        )
         done = begun.tally.steps
-        pairs = (
-            (one.to(self.device), two.to(self.device))
-            for one, two in zip(train, validation, strict=False)
-        )
-        left = min(batch_count(half, size) for half in halves) - done
-        return islice(pairs, done, None), left
+        return self.pairs.epoch(self.generator, done), len(self.pairs) - done
 
     def _step(self, train: Batch, validation: Batch, progress: float) -> StepResult:
         warming_up = self._warming_up(self.epoch)

@@ -1,7 +1,6 @@
 """What a search, a training or an evaluation works on: images, space and multipliers of one run."""
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,22 +12,19 @@ from cosearch.array_model import ArrayModel
 from cosearch.assignment import Assignment
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
-from cosearch.data import DataSet, Split, load_data_set
+from cosearch.data import DataSet, load_data_set
+from cosearch.data.augmentation import Augmentation
 from cosearch.genotype import Genotype, MultiplierChoice
 from cosearch.operand_statistics import OperandStatistics
 from cosearch.run_folder import RunFolder
 from cosearch.space import SearchSpace
-from cosearch.strategies import Batch
 from cosearch.terms import MultiplierFigures
-from cosearch.world import ALONE, World
 from hw.errors import InputError
 from hw.files import read_json
 from lut import MultiplierLibrary
 
 __all__ = [
     "Task",
-    "batch_count",
-    "batches",
     "cosine",
     "interrupted_state",
     "read_genotype",
@@ -85,6 +81,10 @@ class Task:
         """Channels, height and width of an image."""
         return self.data.channels, self.data.size, self.data.size
 
+    def augmentation(self, cutout: int = 0) -> Augmentation:
+        """Of the images of a search, or with `cutout` of a training."""
+        return Augmentation(self.config.data.crop_padding, self.config.data.flip, cutout)
+
     @property
     def array(self) -> ArrayModel:
         """The hardware that networks are costed on."""
@@ -128,27 +128,6 @@ def read_genotype(run: RunFolder) -> Genotype:
 def _assignment(run: RunFolder) -> Assignment | None:
     path = run.assignment
     return Assignment.from_json(read_json(path), str(path)) if path.exists() else None
-
-
-def batches(
-    split: Split,
-    pixel_scale: float,
-    size: int,
-    generator: torch.Generator,
-    world: World = ALONE,
-) -> Iterator[Batch]:
-    """The split once, in random order; images float in [0, 1]. An incomplete last batch is left
-    out, unless it is the only one. Of each batch this process's share.
-    """
-    order = torch.randperm(len(split), generator=generator)
-    for whole in order[: batch_count(split, size) * size].split(size):
-        indices = whole[world.span(len(whole))]
-        yield Batch(split.images[indices].to(torch.float32) * pixel_scale, split.labels[indices])
-
-
-def batch_count(split: Split, size: int) -> int:
-    """How many :func:`batches` there are."""
-    return max(1, len(split) // size)
 
 
 def interrupted_state(path: Path, stage: str, run: RunFolder) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ epoch.
 import copy
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cosearch.assignment import Assignment, assigned
+from cosearch.batches import Batches
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
 from cosearch.device import computing, placed, torch_device
@@ -26,13 +26,7 @@ from cosearch.network import Network, emulated_arithmetic, float_arithmetic
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from cosearch.strategies import Batch
-from cosearch.task import (
-    Task,
-    batches,
-    cosine,
-    interrupted_state,
-    resumable_key,
-)
+from cosearch.task import Task, cosine, interrupted_state, resumable_key
 from cosearch.world import ALONE, World
 from hw.errors import InputError
 
@@ -122,6 +116,14 @@ class Training:
         )
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.images = _all_but_test(task) if images is None else images
+        self.batches = Batches(
+            self.images,
+            task.data.pixel_scale,
+            self.settings.batch_size,
+            self.device,
+            task.augmentation(self.settings.cutout),
+            world,
+        )
         self.genotype = genotype
         self.epoch = 0
         self.begun: Begun | None = None
@@ -161,11 +163,10 @@ class Training:
 
     def memory(self) -> Memory:
         """What a step takes; the training is left as it is."""
-        state, scale = copy.deepcopy(self.state()), self.task.data.pixel_scale
+        state = copy.deepcopy(self.state())
 
         def step(images: int) -> None:
-            pixels = self.images.images[:images].to(torch.float32) * scale
-            self._step(Batch(pixels, self.images.labels[:images]))
+            self._step(self.batches.first(images))
 
         training = self.network.training
         found = measured_memory(step, self.network.train(), [self.optimiser])
@@ -211,18 +212,15 @@ class Training:
 
     def _batches_left(self) -> Iterator[Batch]:
         """Those of the epoch that are still to come."""
-        begun, size = self._begin(), self.settings.batch_size
+        begun = self._begin()
         self.generator.set_state(begun.generator)
-        scale = self.task.data.pixel_scale
-        drawn = batches(self.images, scale, size, self.generator, self.world)
-        return islice(drawn, begun.tally.steps, None)
+        return self.batches.epoch(self.generator, begun.tally.steps)
 
     def _step(self, batch: Batch) -> list[float | Tensor]:
         """What ``COUNTED`` names, of this batch before the step."""
-        images, labels = batch.images.to(self.device), batch.labels.to(self.device)
         with computing(self.device, self.task.config.precision):
-            logits = self.network(images)
-            loss = functional.cross_entropy(logits, labels)
+            logits = self.network(batch.images)
+            loss = functional.cross_entropy(logits, batch.labels)
         self.optimiser.zero_grad()
         loss.backward()
         parameters = list(self.network.parameters())
@@ -231,7 +229,7 @@ class Training:
             parameter.grad = gradient
         nn.utils.clip_grad_norm_(parameters, self.settings.gradient_clip)
         self.optimiser.step()
-        right = (logits.detach().argmax(1) == labels).sum()
+        right = (logits.detach().argmax(1) == batch.labels).sum()
         return [loss.detach(), right, len(batch.labels)]
 
     def state(self) -> dict[str, Any]:

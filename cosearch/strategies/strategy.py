@@ -24,11 +24,6 @@ class Batch:
     images: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
-        """On `device`; images there are channels last where it is a GPU."""
-        layout = torch.channels_last if device.type == "cuda" else torch.preserve_format
-        return Batch(self.images.to(device, memory_format=layout), self.labels.to(device))
-
     def copy(self) -> "Batch":
         return Batch(self.images.clone(), self.labels.clone())
 

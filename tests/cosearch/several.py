@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cosearch.batches import Batches
 from cosearch.config import config_from_table
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.distributed import joined, same_everywhere, shared
@@ -19,7 +20,7 @@ from cosearch.progress import Progress
 from cosearch.searching import Search
 from cosearch.space import SearchSpace
 from cosearch.strategies.strategy import Step
-from cosearch.task import Task, batches
+from cosearch.task import Task
 from cosearch.training import Training
 from cosearch.world import World, world_of
 from hw.errors import InputError
@@ -64,7 +65,7 @@ def smooth_results(name: str, world: World) -> dict[str, Tensor]:
     split = Split(
         data.splits["train"].images[: 8 * STEPS], data.splits["train"].labels[: 8 * STEPS]
     )
-    parts = list(batches(split, data.pixel_scale, 8, generator, world))
+    parts = list(Batches(split, data.pixel_scale, 8, world=world).epoch(generator))
     for part in parts:
         part = type(part)(part.images.double(), part.labels)
         chosen.step(Step(net, goal, optimiser, part, part, False, 0.5, draws, world))

@@ -164,7 +164,7 @@ WRONG_TABLES = {
     ),
     "unknown key": (
         {"data": {"nam": "digits"}},
-        "key of [data] must be one of most_images, name, path, test_share, "
+        "key of [data] must be one of crop_padding, flip, most_images, name, path, test_share, "
         "validation_share, not 'nam'; did you mean 'name'?",
     ),
     "no table": ({"search": 3}, "search must be a table, [search], not 3"),

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cosearch.batches import Batches
 from cosearch.config import OPERATIONS
 from cosearch.genotype import Genotype, MultiplierChoice
 from cosearch.progress import Progress
@@ -23,7 +24,7 @@ from cosearch.sweep.assessment import (
     search_images,
 )
 from cosearch.sweep.encoding import Encoding
-from cosearch.task import Task, batches
+from cosearch.task import Task
 from cosearch.training import network_for
 from export import integerise
 
@@ -115,7 +116,7 @@ def test_limits_are_those_of_the_dearest_operation(task: Task) -> None:
 @pytest.mark.parametrize("size", [5, 16, 48, 64])
 def test_images_are_counted_as_batches_give_them(task: Task, size: int) -> None:
     split = task.data.splits["train"]
-    given = batches(split, 1.0, size, torch.Generator())
+    given = Batches(split, 1.0, size).epoch(torch.Generator())
     assert epoch_images(split, size) == sum(len(batch.labels) for batch in given)
 
 
