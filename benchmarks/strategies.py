@@ -1,10 +1,11 @@
 """Search strategies compared on the digits: skips, test accuracy, energy, and convergence.
 
-``python -m benchmarks.strategies [--out FILE] [--minutes M]``. Every strategy searches with seeds
-0, 1 and 2, first-order DARTS also with the exact multiplier alone; what is found is trained like
-ten random networks. Settings are the default ones with `SEARCH_EPOCHS` and `TRAIN_EPOCHS` in place
-of theirs. Each network is a line of the JSON file as soon as it is trained: the same command goes
-on where it was stopped. at the end a chart is drawn beside the file, as SVG.
+``python -m benchmarks.strategies [--out FILE] [--minutes M] [--strategies NAME …] [--random N]
+[--settings KEY=VALUE …]``. Every strategy searches with seeds 0, 1 and 2, first-order DARTS also
+with the exact multiplier alone; what is found is trained like N random networks. Settings are the
+default ones with `SEARCH_EPOCHS` and `TRAIN_EPOCHS` in place of theirs, and those given: another
+data set, for example. Each network is a line of the JSON file as soon as it is trained: the same
+command goes on where it was stopped. At the end a chart is drawn beside the file, as SVG.
 """
 
 import argparse
@@ -62,22 +63,36 @@ class Trial:
         return bool(row["name"] == self.name and row["seed"] == self.seed)
 
 
-def trials() -> Iterator[Trial]:
+@dataclass(frozen=True)
+class Plan:
+    """Which strategies, how many random networks, and settings as on the command line."""
+
+    strategies: Sequence[str] = STRATEGIES
+    random: int = RANDOM_NETWORKS
+    settings: Sequence[str] = ()
+
+    def config(self, strategy: str = "darts", seed: int = 0) -> Config:
+        epochs = [f"search.epochs={SEARCH_EPOCHS}", f"train.epochs={TRAIN_EPOCHS}"]
+        own = ["threads=1", f"search.strategy={strategy}", *epochs, *self.settings]
+        return load_config(None, own, seed)
+
+
+def trials(plan: Plan) -> Iterator[Trial]:
     """All of them; the slowest strategy last."""
-    yield from (Trial("random", number) for number in range(RANDOM_NETWORKS))
-    ordered = sorted(STRATEGIES, key=lambda name: name == "darts_second_order")
+    yield from (Trial("random", number) for number in range(plan.random))
+    ordered = sorted(plan.strategies, key=lambda name: name == "darts_second_order")
     for strategy in ordered:
         yield from (Trial(strategy, seed) for seed in SEEDS)
         if strategy == "darts":
             yield from (Trial(strategy, seed, exact_only=True) for seed in SEEDS)
 
 
-def row_of(trial: Trial, luts: RunFolder) -> Row:
+def row_of(trial: Trial, luts: RunFolder, plan: Plan) -> Row:
     """What the trial has found, trained and judged on the test images as integers."""
-    task = task_of(trial, luts)
+    task = task_of(trial, luts, plan)
     genotype, accuracies = searched(task) if trial.strategy != "random" else random_network(task)
     training = Training("approximate", task, genotype)
-    while training.epoch < TRAIN_EPOCHS:
+    while training.epoch < task.config.train.epochs:
         training.one_epoch()
         training.epoch += 1
     test = task.data.splits["test"]
@@ -95,11 +110,11 @@ def row_of(trial: Trial, luts: RunFolder) -> Row:
     }
 
 
-def task_of(trial: Trial, luts: RunFolder) -> Task:
+def task_of(trial: Trial, luts: RunFolder, plan: Plan) -> Task:
     """The default job with its multipliers, shortened; a random network has the data of a seed."""
     strategy = "darts" if trial.strategy == "random" else trial.strategy
     seed = trial.seed % len(SEEDS)
-    config = settings(strategy, seed)
+    config = plan.config(strategy, seed)
     if trial.exact_only:
         only = replace(config.multipliers, candidates=(EXACT_MULTIPLIER,))
         config = replace(config, multipliers=only)
@@ -107,15 +122,10 @@ def task_of(trial: Trial, luts: RunFolder) -> Task:
     return replace(task, config=replace(config, seed=trial.seed))
 
 
-def settings(strategy: str = "darts", seed: int = 0) -> Config:
-    overrides = ["threads=1", f"search.strategy={strategy}", f"search.epochs={SEARCH_EPOCHS}"]
-    return load_config(None, [*overrides, f"train.epochs={TRAIN_EPOCHS}"], seed)
-
-
 def searched(task: Task) -> tuple[Genotype, list[float]]:
     """The genotype, and the validation accuracy of the supernet epoch by epoch."""
     search, accuracies = Search(task), []
-    while search.epoch < SEARCH_EPOCHS:
+    while search.epoch < task.config.search.epochs:
         accuracies.append(search.one_epoch(QUIET).validation_accuracy)
         search.epoch += 1
     return search.genotype(), accuracies
@@ -195,17 +205,22 @@ def _mean_curve(rows: Sequence[Row], name: str, label: str, colour: str) -> Seri
     return Series(label, list(range(1, len(ys) + 1)), ys, colour, dashed=colour != "blue")
 
 
-def measured(out: Path, deadline: float) -> list[Row]:
+def measured(out: Path, deadline: float, plan: Plan) -> list[Row]:
     """All rows that there are by `deadline`; those in the file are not made again."""
     rows = list(read_json(out)["networks"]) if out.exists() else []
     with tempfile.TemporaryDirectory() as folder:
-        luts = RunFolder.create(Path(folder) / "luts", settings())
+        config = plan.config()
+        luts = RunFolder.create(Path(folder) / "luts", config)
         run_stage(luts, "lut", QUIET)
-        for trial in trials():
+        for trial in trials(plan):
             if any(trial.of(row) for row in rows) or time.monotonic() > deadline:
                 continue
-            rows.append(row_of(trial, luts))
-            epochs = {"search_epochs": SEARCH_EPOCHS, "train_epochs": TRAIN_EPOCHS}
+            rows.append(row_of(trial, luts, plan))
+            epochs = {
+                "search_epochs": config.search.epochs,
+                "train_epochs": config.train.epochs,
+                "settings": [s for s in plan.settings if not s.startswith("data.path=")],
+            }
             write_json(out, {**epochs, "networks": rows})
             print(json.dumps(rows[-1]), flush=True)
     return rows
@@ -215,8 +230,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("docs/strategies.json"))
     parser.add_argument("--minutes", type=float, default=60.0, help="begin no trial after so long")
+    parser.add_argument("--strategies", nargs="+", default=list(STRATEGIES), choices=STRATEGIES)
+    parser.add_argument("--random", type=int, default=RANDOM_NETWORKS, help="random networks")
+    parser.add_argument("--settings", nargs="*", default=[], metavar="KEY=VALUE")
     given = parser.parse_args()
-    rows = measured(given.out, time.monotonic() + 60 * given.minutes)
+    plan = Plan(given.strategies, given.random, given.settings)
+    rows = measured(given.out, time.monotonic() + 60 * given.minutes, plan)
     if any(row["name"] == Trial("darts", 0, exact_only=True).name for row in rows):
         write_text(given.out.with_suffix(".svg"), convergence(rows))
     print(table(rows))
