@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .cuda_depthwise import MOST_VALUES
-from .cuda_emulation import mixed_planes
+from .cuda_emulation import plane_factors, plane_rows
 from .cuda_operands import SMALLEST_SCALE, cuda_refusal, on_device, padded_to, power_of_two
 from .cuda_sums import summed
 
@@ -72,7 +71,10 @@ def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
 
     order = ChannelOrder.of(operands)
     levels, signals = _channel_operands(signal, x, operands, order)
-    u, v = _plane_rows(operands.tables, signal.dtype, x.device), _factors(operands.tables, x.device)
+    u, v = (
+        plane_rows(operands.tables, signal.dtype, x.device, GROUP),
+        _factors(operands.tables, x.device),
+    )
     kernel, channels = operands.w.shape[2], x.shape[3]
     last = order.levels // PLACES
     turns, shares = _shared(last, DEPTHWISE_PROGRAMS // (channels * len(u)))
@@ -187,7 +189,7 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
 
     rows, columns, outputs = signal.shape[1:]
     channels, positions = x.shape[3], len(signal) * rows * columns
-    u = _plane_rows(operands.tables, signal.dtype, x.device)
+    u = plane_rows(operands.tables, signal.dtype, x.device, GROUP)
     out_tile = max(16, power_of_two(outputs))
     wide = max(16, min(32, power_of_two(channels), 2048 // out_tile))
     blocks, lines = -(-channels // wide), len(u) * channels * GROUP
@@ -206,25 +208,9 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
 
 
 @lru_cache(maxsize=256)
-def _plane_rows(tables: "Tables", dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(groups, rows, GROUP): the planes of u, side by side, those beyond the last zero."""
-    planes, _ = mixed_planes(tables, device)
-    words = planes.words.cpu()
-    by_row = words.view(torch.int8).view(*words.shape, 4).permute(1, 0, 2).flatten(1)
-    groups = _padded(by_row[:, : planes.count]).unflatten(1, (-1, GROUP)).transpose(0, 1)
-    return groups.contiguous().to(device, dtype)
-
-
-@lru_cache(maxsize=256)
 def _factors(tables: "Tables", device: torch.device) -> Tensor:
     """float32 (M, columns, planes): v of each plane, those beyond the last zero."""
-    _, v = mixed_planes(tables, device)
-    return _padded(v.cpu().transpose(1, 2)).contiguous().to(device)
-
-
-def _padded(planes: Tensor) -> Tensor:
-    """The last dimension, planes, to whole groups."""
-    return functional.pad(planes, (0, -planes.shape[-1] % GROUP))
+    return plane_factors(tables, device, GROUP).transpose(1, 2).contiguous()
 
 
 def _shared(turns: int, programs: int) -> tuple[int, int]:

@@ -293,6 +293,15 @@ class PlaneOrder:
         )  # fmt: skip
 
     @classmethod
+    def words(cls, channels: int, count: int, outputs: int, tile: int) -> "PlaneOrder":
+        """(padded outputs, planes · channels), four planes of a channel side by side."""
+        padded, row = padded_to(tile, outputs), count * channels
+        return cls(
+            (padded, row), row, row, 4 * channels, channels, channels, channels, count, count,
+            outputs, padded,
+        )  # fmt: skip
+
+    @classmethod
     def depthwise(cls, taps: int, planes: "PackedPlanes", outputs: int) -> "PlaneOrder":
         """(taps, words, padded outputs, four planes); (taps, 1, padded outputs, 1) of plain
         planes.
@@ -312,6 +321,7 @@ def prepare(
     columns: int,
     v: Tensor | None = None,
     v_words: Tensor | None = None,
+    mixture: Tensor | None = None,
     order: PlaneOrder | None = None,
     patterns: bool = False,
     real: torch.dtype | None = None,
@@ -319,8 +329,8 @@ def prepare(
     """Quantise weights and lay out v[w] in `order`, in one kernel.
 
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
-    columns); or float32: v[w] is laid out in two parts of bfloat16. `real`: the type of the
-    quantised weights' real values.
+    columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out in two
+    parts of bfloat16. `real`: the type of the quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights
 
@@ -346,14 +356,15 @@ def prepare(
 
     with on_device(w):
         prepare_weights[(outputs,)](
-            w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(kernels.planes),
-            pointer(kernels.rest), pointer(kernels.patterns), pointer(kernels.real),
-            pointer(kernels.scales), pointer(kernels.sums), weights.low, weights.high,
-            SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
+            w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(mixture),
+            pointer(kernels.planes), pointer(kernels.rest), pointer(kernels.patterns),
+            pointer(kernels.real), pointer(kernels.scales), pointer(kernels.sums), weights.low,
+            weights.high, SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
             order.padded_outputs, order.channels // plane_align, order.last // plane_align,
             order.last_planes, order.wide, *(step // plane_align for step in in_units),
-            0 if v is None else v.shape[0],
+            0 if v is None else v.shape[-2],
             weights.are_real, weights.scales is not None, columns,
+            0 if mixture is None else len(mixture),
             0 if v is None else 2 if split else 1, patterns, real is not None,
             align, plane_align, tap_tile, channel_tile, num_warps=tile // 512,
         )  # fmt: skip
