@@ -26,7 +26,7 @@ GROUP = 8
 PLACES = 128
 DEPTHWISE_PROGRAMS = 1584
 POINTWISE_PROGRAMS = 528
-POSITIONS = 64
+POSITIONS, CHANNELS = 64, 16
 PART_VALUES = 1 << 21
 LARGEST_KERNEL = 5
 MOST_OUTPUTS = 128
@@ -178,7 +178,8 @@ def _pointwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
         weigh_plane_sums[(programs,)](
             sums, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
             *operands.w_range, SMALLEST_SCALE, shares, lines, channels, outputs, len(v),
-            v.shape[2], w_scale is not None, v.shape[1], 32, few, wide, num_warps=4,
+            v.shape[2], w_scale is not None, v.shape[1], min(128, power_of_two(shares)), few, wide,
+            num_warps=8,
         )  # fmt: skip
     return parts
 
@@ -191,8 +192,7 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
     channels, positions = x.shape[3], len(signal) * rows * columns
     u = plane_rows(operands.tables, signal.dtype, x.device, GROUP)
     out_tile = max(16, power_of_two(outputs))
-    wide = max(16, min(32, power_of_two(channels), 2048 // out_tile))
-    blocks, lines = -(-channels // wide), len(u) * channels * GROUP
+    blocks, lines = -(-channels // CHANNELS), len(u) * channels * GROUP
     most = min(POINTWISE_PROGRAMS // (blocks * len(u)), PART_VALUES // (lines * outputs))
     turns, shares = _shared(-(-positions // POSITIONS), most)
     sums = x.new_empty((shares, lines, outputs), dtype=torch.float32)
@@ -201,8 +201,8 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
             signal, x, operands.x_scale, operands.zero_point, u, sums, *operands.x_range,
             positions, rows * columns, columns, *x.shape[1:3], channels, outputs,
             operands.geometry.stride[0], turns, u[0].numel() // 4,
-            u.shape[1], POSITIONS, wide, out_tile,
-            num_warps=8 if wide * out_tile > 512 else 4,
+            u.shape[1], POSITIONS, CHANNELS, out_tile,
+            num_warps=4 if out_tile <= 64 else 8,
         )  # fmt: skip
     return sums
 

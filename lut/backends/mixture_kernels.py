@@ -118,6 +118,19 @@ def _scale(
     return tl.load(given) if GIVEN else tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
 
 
+@triton.jit
+def _weigh(
+    sums: tl.tensor, v: tl.tensor, result: tl.tensor, multipliers: tl.tensor, step: tl.tensor
+) -> None:
+    """result[m] = sum of sums · v, by pointers, those of the next multiplier `step` further."""
+    for start in range(0, multipliers, GROUP):
+        m = start + tl.arange(0, GROUP)
+        at = v[None, :, :] + (m * step)[:, None, None]
+        factor = tl.load(at, mask=(m < multipliers)[:, None, None], other=0.0)
+        total = tl.sum(tl.sum(factor * sums[None, :, :], 2), 1)
+        tl.store(result + m, total, mask=m < multipliers)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def depthwise_mixture(
     levels: tl.tensor,
@@ -186,9 +199,10 @@ def depthwise_mixture(
     level = _levels(weight, scale, low * 1.0, high * 1.0).to(tl.int32) & (COLUMNS - 1)
     sums = tl.where(known[:, None], sums, 0.0) * (scale * tl.load(x_scale))
     result = parts + ((group * tl.num_programs(1) + c) * tl.num_programs(0) + share) * multipliers
-    for m in range(multipliers):
-        factor = tl.load(v + (m * COLUMNS + level)[:, None] * planes + group * GROUP + plane[None])
-        tl.store(result + m, tl.sum(factor * sums))
+    _weigh(
+        sums, v + level[:, None] * planes + (group * GROUP + plane)[None, :], result, multipliers,
+        COLUMNS * planes,
+    )  # fmt: skip
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -295,7 +309,6 @@ def weigh_plane_sums(
     level = _levels(weight.to(tl.float32), scale[None, :], low * 1.0, high * 1.0)
     column = level.to(tl.int32) & (COLUMNS - 1)
     scaled = tl.sum(total, 0) * (scale * tl.load(x_scale))[None, :]
-    for m in range(multipliers):
-        from_row = (m * COLUMNS + column) * planes + plane[:, None]
-        factor = tl.load(v + from_row, mask=inside, other=0.0)
-        tl.store(parts + tl.program_id(0) * multipliers + m, tl.sum(factor * scaled))
+    result = parts + tl.program_id(0) * multipliers
+    start = v + tl.where(inside, column * planes + plane[:, None], 0)
+    _weigh(scaled, start, result, multipliers, COLUMNS * planes)
