@@ -185,7 +185,7 @@ def _pointwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
 
 
 def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
-    """float32 (shares, groups of planes · C · GROUP, O): sums of gradient · u_p[x]."""
+    """float32 (shares, planes · C, O): sums of gradient · u_p[x], lines in the kernel's order."""
     from .mixture_kernels import pointwise_plane_sums
 
     rows, columns, outputs = signal.shape[1:]
@@ -200,9 +200,8 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
         pointwise_plane_sums[(shares, blocks, len(u))](
             signal, x, operands.x_scale, operands.zero_point, u, sums, *operands.x_range,
             positions, rows * columns, columns, *x.shape[1:3], channels, outputs,
-            operands.geometry.stride[0], turns, u[0].numel() // 4,
-            u.shape[1], POSITIONS, CHANNELS, out_tile,
-            num_warps=4 if out_tile <= 64 else 8,
+            operands.geometry.stride[0], turns, u.shape[1], POSITIONS, CHANNELS, out_tile,
+            num_warps=4 if out_tile <= 64 else 8, num_stages=1,
         )  # fmt: skip
     return sums
 
