@@ -313,13 +313,13 @@ def _by_quads(
     tile, quads_tile = 4, 64
     row_quads = -(-columns // 4)
     quads, row_words = images * rows * row_quads, layout.padded[1] // 4
-    channel_words = layout.padded[0] * row_words
+    channel_words = layout.channel_items(images) // 4
     grid = (-(-quads // quads_tile), -(-outputs // tile))
     with on_device(x):
         depthwise_quads[grid](
             x.view(torch.int32), table, patterns, result, *_scales(finish, x),
             images * rows * columns, columns, rows * columns, quads, row_quads,
-            layout.image_items // 4, row_words, channel_words,
+            layout.padded[0] * row_words, row_words, channel_words,
             outputs // align, outputs // layout.channels,
             *_flags(finish), align, table.is_floating_point(), table.shape[1],
             layout.kernel[0], layout.geometry.stride[0], layout.geometry.dilation[0],
@@ -345,7 +345,7 @@ def _by_positions(
     with on_device(x):
         depthwise_columns[grid](
             x.view(torch.uint8), table, patterns, result, *_scales(finish, x), *places,
-            *layout.tap_steps, layout.taps, layout.padded[0] * layout.padded[1],
+            *layout.tap_steps, layout.taps, layout.channel_items(len(result)),
             outputs // align, outputs // layout.channels,
             *_flags(finish), align, table.is_floating_point(), table.shape[1], positions, tile,
             num_warps=4,

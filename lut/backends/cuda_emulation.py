@@ -316,13 +316,13 @@ def observed_scales(
 
     x = _dense_memory(x.detach())
     scales = torch.empty(len(kept), dtype=torch.float32, device=x.device)
-    block, count = 2048, x.numel()
+    block, count = 8192, x.numel()
     programs = min(-(-count // block), 512)
     turns = -(-count // (block * programs))
     with on_device(x):
         observe_largest[(programs,)](
             x, scratch, tuple(low_values), tuple(high_values), tuple(batches), tuple(kept), scales,
             momentum, float(levels), SMALLEST_SCALE, count, programs, turns, len(kept), block,
-            enable_fp_fusion=False,
+            enable_fp_fusion=False, num_warps=8,
         )  # fmt: skip
     return scales

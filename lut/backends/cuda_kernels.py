@@ -121,9 +121,9 @@ def expand_activations(
     (of a group) are in units of ALIGN, but for the step of a channel. u: int32 (words, ROWS), four
     signed bytes each, the first plane lowest; PLAIN: the pattern itself is the only plane. ORDER
     "bytes": (place, group, words of four planes, channel), then the planes left over, int8 each;
-    "words": int32 (place, word, channel); "channels": PLAIN alone, bytes (image, channel, place).
-    Channels of a group are padded to `group_channels`, where contents are arbitrary; `step`: items
-    of a place. `planes` int32, but int8 where PLAIN.
+    "words": int32 (place, word, channel); "channels": PLAIN alone, bytes (channel, place). Channels
+    of a group are padded to `group_channels`, where contents are arbitrary; `step`: items of a
+    place, or sixteenths of those of a channel. `planes` int32, but int8 where PLAIN.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     group = tl.program_id(1) // group_blocks
@@ -147,8 +147,8 @@ def expand_activations(
         pattern = tl.where(known[:, None], pattern, point) & (ROWS - 1)
     kept = (place < places)[:, None] & (channel < group_channels)[None, :]
     if ORDER == "channels":
-        start = image.to(tl.int64) * (padded_size * group_channels) + inner
-        target = start[:, None] + (channel * padded_size)[None, :]
+        target = place[:, None] + (channel.to(tl.int64) * (step * 16))[None, :]
+        kept = (place < step * 16)[:, None] & (channel < group_channels)[None, :]
         tl.store(planes + target, pattern.to(tl.int8), mask=kept)
     else:
         start = place.to(tl.int64) * step
@@ -718,8 +718,9 @@ def depthwise_columns(
 ) -> None:
     """One input channel an output: sums of table[w, x], the table transposed, (columns, ROWS).
 
-    x: bytes (N, channels, channel_size). The table holds integers, or float32 where MIXED.
-    Neighbouring threads take neighbouring positions, so that they read one column of products.
+    x: bytes (channels, channel_size), images one after the other. The table holds integers, or
+    float32 where MIXED. Neighbouring threads take neighbouring positions, so that they read one
+    column of products.
     """
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -1028,7 +1029,7 @@ def observe_largest(
     done = tl.atomic_add(scratch + 1, 1)
     if done == programs - 1:
         newest = tl.atomic_xchg(scratch, 0).to(tl.float32, bitcast=True)
-        tl.atomic_xchg(scratch + 1, 0)
+        tl.store(scratch + 1, 0)
         for i in tl.static_range(OBSERVERS):
             seen = tl.load(batches[i])
             before = tl.load(high_values[i])

@@ -119,8 +119,8 @@ class Layout:
 
     `order` "bytes": of a place, for each group, words of four planes for each channel, then the
     planes left over; "words": every plane in a word; "channels": one plane, place after place of
-    each channel of an image, rows padded to words of four. `group_channels`: channels of a group,
-    padded; `step`: items of a place.
+    all images for each channel, rows padded to words of four. `group_channels`: channels of a
+    group, padded; `step`: items of a place.
     """
 
     geometry: ConvGeometry
@@ -183,9 +183,12 @@ class Layout:
         (rows, columns), (down, right) = self.size, self.geometry.stride
         row = self.padded[1] * self._place
         positions = images * rows * columns
-        return (
-            positions, columns, rows * columns, self.image_items, down * row, right * self._place,
-        )  # fmt: skip
+        image = self.padded[0] * row
+        return positions, columns, rows * columns, image, down * row, right * self._place
+
+    def channel_items(self, images: int) -> int:
+        """In the order "channels": those of a channel of so many images."""
+        return padded_to(16, images * self.padded[0] * self.padded[1])
 
     @property
     def tap_steps(self) -> tuple[int, int, int]:
@@ -199,7 +202,11 @@ class Layout:
 
         x, groups = images.x, self.geometry.groups
         kind = torch.int8 if planes.plain else torch.int32
+        by_channel = self.order == "channels"
+        channel_items = self.channel_items(x.shape[0])
         size = x.shape[0] * self.image_bytes + SLACK
+        if by_channel:
+            size = self.group_channels * channel_items + SLACK
         result = torch.empty(size // kind.itemsize, dtype=kind, device=x.device)
         channel_tile = gcd(self.group_channels, 64)
         group_blocks = -(-self.group_channels // channel_tile)
@@ -213,7 +220,8 @@ class Layout:
                 images.low, images.high, places, self.padded[1], self.padded[0] * self.padded[1],
                 *self.geometry.padding, x.shape[2], x.shape[3],
                 x.stride(0) // align, x.stride(2) // align, x.stride(3) // align, x.stride(1),
-                self.channels // align, group_blocks, self.group_channels, self.step,
+                self.channels // align, group_blocks, self.group_channels,
+                channel_items // 16 if by_channel else self.step,
                 scale is not None, planes.plain, rows, planes.count, self.order, align,
                 place_tile, channel_tile, num_warps=4,
             )  # fmt: skip
