@@ -32,10 +32,12 @@ __all__ = [
     "PlaneTile",
     "by_columns",
     "by_depthwise_planes",
+    "by_mixed_pointwise",
     "by_planes",
     "by_pointwise",
     "by_rows",
     "depthwise_layout",
+    "mixed_tile",
     "plane_tile",
     "pointwise_tile",
     "row_order",
@@ -159,26 +161,69 @@ def by_pointwise(
     assert kernels.planes is not None
     x, padded = images.x, order.padded_outputs
     batch, height, width, outputs = result.shape
-    align = gcd(16, x.shape[1], x.stride(0), x.stride(2), x.stride(3))
-    (down, right), positions = geometry.stride, batch * height * width
-    steps = (x.stride(0) // align, down * x.stride(2) // align, right * x.stride(3) // align)
+    positions, (align, *steps) = batch * height * width, _pixel_steps(x, geometry)
     grid = (-(-positions // tile.positions) * (padded // tile.outputs),)
     out_align = gcd(16, outputs)
     unrolled = planes.count <= UNROLLED_PLANES
-    mixed = kernels.rest is not None
     at_once = planes.count if unrolled else 4
-    stages = _stages(tile, at_once * tile.depth * tile.outputs * (4 if mixed else 1))
+    stages = _stages(tile, at_once * tile.depth * tile.outputs)
     with on_device(x):
         convolve_pointwise[grid](
-            x, planes.words, kernels.planes, _or(kernels.rest, x), result,
+            x, planes.words, kernels.planes, result,
             *_pointwise_scales(images, finish, x), images.low, images.high,
             positions, width, height * width, *steps, x.stride(1),
             x.shape[1] // align, order.channels, padded, outputs // out_align,
-            images.scale is not None, planes.plain, mixed, *_flags(finish),
+            images.scale is not None, planes.plain, *_flags(finish),
             align, out_align, rows, planes.count, unrolled,
             tile.positions, tile.outputs, tile.depth,
             num_warps=tile.warps, num_stages=stages,
         )  # fmt: skip
+
+
+def mixed_tile(outputs: int, channels: int) -> PlaneTile:
+    depth, width = 16 if channels <= 16 else 32, max(16, min(128, power_of_two(outputs)))
+    return PlaneTile(128 if width <= 32 else 64, width, depth, 4, 1)
+
+
+def by_mixed_pointwise(
+    images: Images,
+    kernels: Kernels,
+    u: Tensor,
+    order: PlaneOrder,
+    tile: PlaneTile,
+    geometry: ConvGeometry,
+    result: Tensor,
+    finish: Finish,
+) -> None:
+    """Mixed factors, 1×1 without padding or groups; u (words, rows, 4) real, as the kernels."""
+    from .cuda_kernels import mixed_pointwise
+
+    x, padded, (words, rows, _) = images.x, order.padded_outputs, u.shape
+    assert kernels.planes is not None and kernels.rest is not None
+    batch, height, width, outputs = result.shape
+    positions, (align, *steps) = batch * height * width, _pixel_steps(x, geometry)
+    grid = (-(-positions // tile.positions) * (padded // tile.outputs),)
+    out_align = gcd(16, outputs)
+    with on_device(x):
+        mixed_pointwise[grid](
+            x, u, kernels.planes, kernels.rest, result, *_scales(finish, x), images.low,
+            images.high, positions, width, height * width, *steps, x.stride(1),
+            x.shape[1] // align, order.channels, padded, outputs // out_align,
+            _flags(finish)[1], align, out_align, rows, words,
+            tile.positions, tile.outputs, tile.depth,
+            num_warps=tile.warps, num_stages=tile.stages,
+        )  # fmt: skip
+
+
+def _pixel_steps(x: Tensor, geometry: ConvGeometry) -> tuple[int, int, int, int]:
+    """What channels and steps are multiples of, 16 at most; the steps of an image, a row and a
+    column of a 1×1 convolution's operands, in such units.
+    """
+    align = gcd(16, x.shape[1], x.stride(0), x.stride(2), x.stride(3))
+    down, right = geometry.stride
+    return (
+        align, x.stride(0) // align, down * x.stride(2) // align, right * x.stride(3) // align,
+    )  # fmt: skip
 
 
 def _pointwise_scales(images: Images, finish: Finish | None, unused: Tensor) -> tuple[Tensor, ...]:
@@ -271,13 +316,13 @@ def _by_quads(
     tile, quads_tile = 4, 64
     row_quads = -(-columns // 4)
     quads, row_words = images * rows * row_quads, layout.padded[1] // 4
-    channel_words = layout.padded[0] * row_words
+    channel_words = layout.channel_items(images) // 4
     grid = (-(-quads // quads_tile), -(-outputs // tile))
     with on_device(x):
         depthwise_quads[grid](
             x.view(torch.int32), table, patterns, result, *_scales(finish, x),
             images * rows * columns, columns, rows * columns, quads, row_quads,
-            layout.image_items // 4, row_words, channel_words,
+            layout.padded[0] * row_words, row_words, channel_words,
             outputs // align, outputs // layout.channels,
             *_flags(finish), align, table.is_floating_point(), table.shape[1],
             layout.kernel[0], layout.geometry.stride[0], layout.geometry.dilation[0],
@@ -303,7 +348,7 @@ def _by_positions(
     with on_device(x):
         depthwise_columns[grid](
             x.view(torch.uint8), table, patterns, result, *_scales(finish, x), *places,
-            *layout.tap_steps, layout.taps, layout.padded[0] * layout.padded[1],
+            *layout.tap_steps, layout.taps, layout.channel_items(len(result)),
             outputs // align, outputs // layout.channels,
             *_flags(finish), align, table.is_floating_point(), table.shape[1], positions, tile,
             num_warps=4,

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from .cuda_convolution import (
     Finish,
     by_columns,
     by_depthwise_planes,
+    by_mixed_pointwise,
     by_rows,
     depthwise_layout,
+    mixed_tile,
     row_order,
 )
 from .cuda_factorised import BothSides, dense_plan, has_planes, packed_planes, planes_layout
@@ -27,6 +30,7 @@ from .cuda_operands import (
     biased_columns,
     cuda_refusal,
     on_device,
+    padded_to,
     prepare,
     transposed_table,
 )
@@ -35,11 +39,19 @@ if TYPE_CHECKING:
     from ..candidates import Tables
     from ..emulation import Operands
 
-__all__ = ["fused_convolution", "is_fused", "mixed_planes", "observed_scales", "through_quantiser"]
+__all__ = [
+    "fused_convolution",
+    "is_fused",
+    "observed_scales",
+    "plane_factors",
+    "plane_rows",
+    "through_quantiser",
+]
 
 DENSE_PLANES = 48
 DEPTHWISE_PLANES = 4
 MIXED_PLANES = 64
+WORD = 4
 SMALLEST_SCALE = 1e-8
 
 
@@ -147,10 +159,40 @@ def _by_columns(
 
 def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result: Tensor) -> Tensor:
     tables, mixture = operands.tables, operands.mixture
-    assert tables.basis is not None and mixture is not None
+    assert mixture is not None
     planes, v = mixed_planes(tables, result.device)
-    mixed = torch.tensordot(mixture.float(), v, 1)
-    return _by_planes(operands, images, weights, BothSides(planes, mixed, mixed), result)
+    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes)
+    if plan.layout is None:
+        return _mixed_pointwise(operands, images, weights, result)
+    kernels = prepare(
+        weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=plan.order,
+        real=result.dtype,
+    )  # fmt: skip
+    finish = Finish.of(images, kernels, operands.affine)
+    plan.convolve(images, kernels, planes, tables.luts[0].table.shape[0], result, finish)
+    return _real(kernels)
+
+
+def _mixed_pointwise(
+    operands: "Operands", images: Images, weights: Weights, result: Tensor
+) -> Tensor:
+    (outputs, channels, *_), mixture = weights.w.shape, operands.mixture
+    assert mixture is not None
+    v = plane_factors(operands.tables, result.device, WORD)
+    tile = mixed_tile(outputs, channels)
+    order = PlaneOrder.words(padded_to(tile.depth, channels), v.shape[1], outputs, tile.outputs)
+    kernels = prepare(
+        weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=order, real=result.dtype
+    )
+    assert kernels.planes is not None
+    u = plane_rows(operands.tables, kernels.planes.dtype, result.device, WORD)
+    finish = Finish.of(images, kernels, operands.affine)
+    by_mixed_pointwise(images, kernels, u, order, tile, operands.geometry, result, finish)
+    return _real(kernels)
+
+
+def _weights(mixture: Tensor) -> Tensor:
+    return mixture.float().contiguous()
 
 
 def _mixed_depthwise(
@@ -171,6 +213,22 @@ def mixed_planes(tables: "Tables", device: torch.device) -> tuple[PackedPlanes, 
     by_plane = np.repeat(v, parts, axis=2).transpose(0, 2, 1)
     factors = torch.from_numpy(np.ascontiguousarray(by_plane)).to(device, torch.float32)
     return PackedPlanes.of(activation_planes(u), device), factors
+
+
+@lru_cache(maxsize=256)
+def plane_rows(tables: "Tables", dtype: torch.dtype, device: torch.device, group: int) -> Tensor:
+    """(groups, rows, group): the planes of u side by side, those beyond the last zero."""
+    assert tables.basis is not None
+    planes = torch.from_numpy(activation_planes(tables.basis.u))
+    padded = functional.pad(planes, (0, -planes.shape[1] % group))
+    return padded.unflatten(1, (-1, group)).transpose(0, 1).contiguous().to(device, dtype)
+
+
+@lru_cache(maxsize=256)
+def plane_factors(tables: "Tables", device: torch.device, group: int) -> Tensor:
+    """float32 (M, planes, columns): v of each plane; planes to whole groups, the last ones zero."""
+    _, v = mixed_planes(tables, device)
+    return functional.pad(v.cpu(), (0, 0, 0, -v.shape[1] % group)).to(device)
 
 
 def activation_planes(u: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -261,13 +319,13 @@ def observed_scales(
 
     x = _dense_memory(x.detach())
     scales = torch.empty(len(kept), dtype=torch.float32, device=x.device)
-    block, count = 2048, x.numel()
+    block, count = 8192, x.numel()
     programs = min(-(-count // block), 512)
     turns = -(-count // (block * programs))
     with on_device(x):
         observe_largest[(programs,)](
             x, scratch, tuple(low_values), tuple(high_values), tuple(batches), tuple(kept), scales,
             momentum, float(levels), SMALLEST_SCALE, count, programs, turns, len(kept), block,
-            enable_fp_fusion=False,
+            enable_fp_fusion=False, num_warps=8,
         )  # fmt: skip
     return scales

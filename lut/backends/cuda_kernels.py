@@ -19,6 +19,7 @@ __all__ = [
     "expand_activations",
     "finish_sums",
     "lay_out_rows",
+    "mixed_pointwise",
     "observe_largest",
     "prepare_weights",
     "row_convolution",
@@ -120,9 +121,9 @@ def expand_activations(
     (of a group) are in units of ALIGN, but for the step of a channel. u: int32 (words, ROWS), four
     signed bytes each, the first plane lowest; PLAIN: the pattern itself is the only plane. ORDER
     "bytes": (place, group, words of four planes, channel), then the planes left over, int8 each;
-    "words": int32 (place, word, channel); "channels": PLAIN alone, bytes (image, channel, place).
-    Channels of a group are padded to `group_channels`, where contents are arbitrary; `step`: items
-    of a place. `planes` int32, but int8 where PLAIN.
+    "words": int32 (place, word, channel); "channels": PLAIN alone, bytes (channel, place). Channels
+    of a group are padded to `group_channels`, where contents are arbitrary; `step`: items of a
+    place, or sixteenths of those of a channel. `planes` int32, but int8 where PLAIN.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
     group = tl.program_id(1) // group_blocks
@@ -146,8 +147,8 @@ def expand_activations(
         pattern = tl.where(known[:, None], pattern, point) & (ROWS - 1)
     kept = (place < places)[:, None] & (channel < group_channels)[None, :]
     if ORDER == "channels":
-        start = image.to(tl.int64) * (padded_size * group_channels) + inner
-        target = start[:, None] + (channel * padded_size)[None, :]
+        target = place[:, None] + (channel.to(tl.int64) * (step * 16))[None, :]
+        kept = (place < step * 16)[:, None] & (channel < group_channels)[None, :]
         tl.store(planes + target, pattern.to(tl.int8), mask=kept)
     else:
         start = place.to(tl.int64) * step
@@ -182,6 +183,7 @@ def prepare_weights(
     given: tl.tensor,
     v: tl.tensor,
     v_words: tl.tensor,
+    mixture: tl.tensor,
     planes: tl.tensor,
     rest: tl.tensor,
     patterns: tl.tensor,
@@ -210,6 +212,7 @@ def prepare_weights(
     QUANTISE: tl.constexpr,
     GIVEN: tl.constexpr,
     COLUMNS: tl.constexpr,
+    MULTIPLIERS: tl.constexpr,
     PLANES: tl.constexpr,
     PATTERNS: tl.constexpr,
     REAL: tl.constexpr,
@@ -228,7 +231,8 @@ def prepare_weights(
     plane % 4 (from v_words, int32, of four planes each), else at plane % 4 · plane_step + channel;
     zero for channels from the last up to `group_channels`, from plane `last_planes` on up to
     `last_channels`; rows are outputs, those of a group padded; steps and numbers of channels here
-    in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w]; 0: none.
+    in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w], weighed by
+    `mixture` and summed over MULTIPLIERS, of v (MULTIPLIERS, planes, COLUMNS); 0: none.
     """
     output = tl.program_id(0)
     tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
@@ -289,7 +293,11 @@ def prepare_weights(
                 narrow = channel + lane * plane_step * PLANE_ALIGN
                 spot = tl.where(plane < wide, channel * 4 + lane, narrow)
                 place = (target + plane // 4 * four_step) * PLANE_ALIGN + spot
-                factor = tl.load(v + plane * COLUMNS + pattern, mask=inside, other=0)
+                factor = tl.zeros((TAPS, CHANNELS), tl.float32)
+                for m in tl.static_range(MULTIPLIERS):
+                    factors = v + (m * planes_count + plane) * COLUMNS
+                    one = tl.load(factors + pattern, mask=inside, other=0.0)
+                    factor += tl.load(mixture + m) * one
                 leading = factor.to(planes.dtype.element_ty)
                 left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
                 tl.store(planes + place, leading, mask=kept)
@@ -420,28 +428,12 @@ def convolve_planes(
 
 
 @triton.jit
-def _plane_products(
-    a: tl.tensor, w: tl.tensor, rest: tl.tensor, sums: tl.tensor, MIXED: tl.constexpr
-) -> tl.tensor:
-    """sums + a @ w, w by pointers; MIXED: real, with `rest` to be added."""
-    b = tl.load(w)
-    if MIXED:
-        sums = tl.dot(a.to(b.dtype), b, sums)
-        sums = tl.dot(a.to(b.dtype), tl.load(rest), sums)
-    else:
-        sums = tl.dot(a, b, sums, out_dtype=tl.int32)
-    return sums
-
-
-@triton.jit
 def _word_products(
     pattern: tl.tensor,
     u: tl.tensor,
     w: tl.tensor,
-    rest: tl.tensor,
     plane_step: tl.tensor,
     sums: tl.tensor,
-    MIXED: tl.constexpr,
     ROWS: tl.constexpr,
     PARTS: tl.constexpr,
 ) -> tl.tensor:
@@ -451,12 +443,117 @@ def _word_products(
     for part in tl.static_range(PARTS):
         at = tl.multiple_of(part * plane_step, 16)
         byte = (packed >> (8 * part)).to(tl.int8)
-        sums = _plane_products(byte, w + at, rest + at, sums, MIXED)
+        sums = tl.dot(byte, tl.load(w + at), sums, out_dtype=tl.int32)
     return sums
 
 
 @triton.jit(do_not_specialize=COUNTS)
 def convolve_pointwise(
+    x: tl.tensor,
+    u: tl.tensor,
+    w: tl.tensor,
+    result: tl.tensor,
+    x_scale: tl.tensor,
+    w_scales: tl.tensor,
+    zero: tl.tensor,
+    w_sums: tl.tensor,
+    low: tl.tensor,
+    high: tl.tensor,
+    positions: tl.tensor,
+    width: tl.tensor,
+    size: tl.tensor,
+    image: tl.tensor,
+    row_step: tl.tensor,
+    column_step: tl.tensor,
+    channel_step: tl.tensor,
+    aligned_channels: tl.tensor,
+    group_channels: tl.tensor,
+    padded_outputs: tl.tensor,
+    aligned_outputs: tl.tensor,
+    QUANTISE: tl.constexpr,
+    PLAIN: tl.constexpr,
+    SCALED: tl.constexpr,
+    AFFINE: tl.constexpr,
+    CHANNEL_ALIGN: tl.constexpr,
+    ALIGN: tl.constexpr,
+    ROWS: tl.constexpr,
+    COUNT: tl.constexpr,
+    UNROLLED: tl.constexpr,
+    POSITIONS: tl.constexpr,
+    OUTPUTS: tl.constexpr,
+    DEPTH: tl.constexpr,
+) -> None:
+    """A 1×1 convolution without padding, its operands quantised and looked up on the way.
+
+    x: real (QUANTISE, by `x_scale`) or bit patterns, steps as for `expand_activations`; u int32
+    (words, ROWS). w: (padded_outputs, COUNT · group_channels), plane after plane, int8.
+    group_channels: a multiple of DEPTH. UNROLLED: all planes in one turn of the loop.
+    """
+    blocks = padded_outputs // OUTPUTS
+    position = tl.program_id(0) // blocks * POSITIONS + tl.arange(0, POSITIONS)
+    output = tl.program_id(0) % blocks * OUTPUTS + tl.arange(0, OUTPUTS)
+    known = tl.minimum(position, positions - 1)
+    place = known % size
+    first = (known // size).to(tl.int64) * image
+    first += place // width * row_step + place % width * column_step
+    k = tl.arange(0, DEPTH)
+    left = x + (first * CHANNEL_ALIGN)[:, None] + (k * channel_step)[None, :]
+    length = COUNT * group_channels
+    right = tl.multiple_of(output * length, 16)[None, :] + k[:, None]
+    channels = aligned_channels * CHANNEL_ALIGN
+    point = tl.load(zero)
+    if QUANTISE:
+        scale = tl.load(x_scale)
+    sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+    for start in range(0, group_channels, DEPTH):
+        inside = (start + k < channels)[None, :]
+        value = tl.load(left + start * channel_step, mask=inside, other=0)
+        if QUANTISE:
+            level = _levels(value.to(tl.float32), scale, (low - point) * 1.0, (high - point) * 1.0)
+            pattern = (level.to(tl.int32) + point) & (ROWS - 1)
+        else:
+            pattern = value.to(tl.int32) & (ROWS - 1)
+        if PLAIN:
+            a = pattern.to(tl.int8)
+            sums = tl.dot(a, tl.load(w + right + start), sums, out_dtype=tl.int32)
+        elif UNROLLED:
+            for word in tl.static_range((COUNT + 3) // 4):
+                at = right + (4 * word * group_channels + start)
+                sums = _word_products(
+                    pattern, u + word * ROWS, w + at, group_channels, sums, ROWS,
+                    min(4, COUNT - 4 * word),
+                )  # fmt: skip
+        else:
+            for word in range(COUNT // 4):
+                at = right + tl.multiple_of(4 * word * group_channels + start, 16)
+                sums = _word_products(
+                    pattern, u + word * ROWS, w + at, group_channels, sums, ROWS, 4,
+                )  # fmt: skip
+            if COUNT % 4 > 0:
+                at = right + (COUNT // 4 * 4 * group_channels + start)
+                sums = _word_products(
+                    pattern, u + COUNT // 4 * ROWS, w + at, group_channels, sums, ROWS, COUNT % 4,
+                )  # fmt: skip
+    _store(
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
+    )  # fmt: skip
+
+
+@triton.jit
+def _row_products(
+    pattern: tl.tensor, u: tl.tensor, w: tl.tensor, rest: tl.tensor, sums: tl.tensor
+) -> tl.tensor:
+    """sums + the products of the four planes of each row of `u` with w + rest, by pointers."""
+    b = tl.load(w)
+    row = tl.load(u + pattern[:, :, None] * 4 + tl.arange(0, 4)[None, None, :])
+    a = tl.reshape(row, (pattern.shape[0], 4 * pattern.shape[1]))
+    sums = tl.dot(a, b, sums)
+    return tl.dot(a, tl.load(rest), sums)
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def mixed_pointwise(
     x: tl.tensor,
     u: tl.tensor,
     w: tl.tensor,
@@ -479,26 +576,19 @@ def convolve_pointwise(
     group_channels: tl.tensor,
     padded_outputs: tl.tensor,
     aligned_outputs: tl.tensor,
-    QUANTISE: tl.constexpr,
-    PLAIN: tl.constexpr,
-    MIXED: tl.constexpr,
-    SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
     CHANNEL_ALIGN: tl.constexpr,
     ALIGN: tl.constexpr,
     ROWS: tl.constexpr,
-    COUNT: tl.constexpr,
-    UNROLLED: tl.constexpr,
+    WORDS: tl.constexpr,
     POSITIONS: tl.constexpr,
     OUTPUTS: tl.constexpr,
     DEPTH: tl.constexpr,
 ) -> None:
-    """A 1×1 convolution without padding, its operands quantised and looked up on the way.
+    """As `convolve_pointwise` of mixed planes, which are looked up as real numbers, four at a time:
+    bytes are turned to such slowly.
 
-    x: real (QUANTISE, by `x_scale`) or bit patterns, steps as for `expand_activations`; u int32
-    (words, ROWS). w: (padded_outputs, COUNT · group_channels), plane after plane, int8; MIXED:
-    real, with `rest` to be added, float32 sums. group_channels: a multiple of DEPTH. UNROLLED: all
-    planes in one turn of the loop.
+    u (WORDS, ROWS, 4) of the type of w: (padded_outputs, WORDS · group_channels · 4).
     """
     blocks = padded_outputs // OUTPUTS
     position = tl.program_id(0) // blocks * POSITIONS + tl.arange(0, POSITIONS)
@@ -507,52 +597,28 @@ def convolve_pointwise(
     place = known % size
     first = (known // size).to(tl.int64) * image
     first += place // width * row_step + place % width * column_step
-    k = tl.arange(0, DEPTH)
-    left = x + (first * CHANNEL_ALIGN)[:, None] + (k * channel_step)[None, :]
-    length = COUNT * group_channels
-    right = tl.multiple_of(output * length, 16)[None, :] + k[:, None]
-    channels = aligned_channels * CHANNEL_ALIGN
-    point = tl.load(zero)
-    if QUANTISE:
-        scale = tl.load(x_scale)
-    if MIXED:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
-    else:
-        sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
+    c, k = tl.arange(0, DEPTH), tl.arange(0, 4 * DEPTH)
+    left = x + (first * CHANNEL_ALIGN)[:, None] + (c * channel_step)[None, :]
+    right = tl.multiple_of(output * (4 * WORDS * group_channels), 16)[None, :] + k[:, None]
+    channels, point, scale = aligned_channels * CHANNEL_ALIGN, tl.load(zero), tl.load(x_scale)
+    bottom, top = (low - point) * 1.0, (high - point) * 1.0
+    sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
     for start in range(0, group_channels, DEPTH):
-        inside = (start + k < channels)[None, :]
+        inside = (start + c < channels)[None, :]
         value = tl.load(left + start * channel_step, mask=inside, other=0)
-        if QUANTISE:
-            level = _levels(value.to(tl.float32), scale, (low - point) * 1.0, (high - point) * 1.0)
-            pattern = (level.to(tl.int32) + point) & (ROWS - 1)
+        level = _levels(value.to(tl.float32), scale, bottom, top)
+        pattern = (level.to(tl.int32) + point) & (ROWS - 1)
+        if WORDS <= 4:
+            for word in tl.static_range(WORDS):
+                at = right + tl.multiple_of(4 * (word * group_channels + start), 16)
+                sums = _row_products(pattern, u + word * (4 * ROWS), w + at, rest + at, sums)
         else:
-            pattern = value.to(tl.int32) & (ROWS - 1)
-        if PLAIN:
-            a = pattern.to(tl.int8)
-            sums = _plane_products(a, w + right + start, rest + right + start, sums, MIXED)
-        elif UNROLLED:
-            for word in tl.static_range((COUNT + 3) // 4):
-                at = right + (4 * word * group_channels + start)
-                sums = _word_products(
-                    pattern, u + word * ROWS, w + at, rest + at, group_channels, sums,
-                    MIXED, ROWS, min(4, COUNT - 4 * word),
-                )  # fmt: skip
-        else:
-            for word in range(COUNT // 4):
-                at = right + tl.multiple_of(4 * word * group_channels + start, 16)
-                sums = _word_products(
-                    pattern, u + word * ROWS, w + at, rest + at, group_channels, sums,
-                    MIXED, ROWS, 4,
-                )  # fmt: skip
-            if COUNT % 4 > 0:
-                at = right + (COUNT // 4 * 4 * group_channels + start)
-                sums = _word_products(
-                    pattern, u + COUNT // 4 * ROWS, w + at, rest + at, group_channels, sums,
-                    MIXED, ROWS, COUNT % 4,
-                )  # fmt: skip
+            for word in range(WORDS):
+                at = right + tl.multiple_of(4 * (word * group_channels + start), 16)
+                sums = _row_products(pattern, u + word * (4 * ROWS), w + at, rest + at, sums)
     _store(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
-        aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
+        aligned_outputs, 1, 0, True, AFFINE, ALIGN,
     )  # fmt: skip
 
 
@@ -652,8 +718,9 @@ def depthwise_columns(
 ) -> None:
     """One input channel an output: sums of table[w, x], the table transposed, (columns, ROWS).
 
-    x: bytes (N, channels, channel_size). The table holds integers, or float32 where MIXED.
-    Neighbouring threads take neighbouring positions, so that they read one column of products.
+    x: bytes (channels, channel_size), images one after the other. The table holds integers, or
+    float32 where MIXED. Neighbouring threads take neighbouring positions, so that they read one
+    column of products.
     """
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -962,7 +1029,7 @@ def observe_largest(
     done = tl.atomic_add(scratch + 1, 1)
     if done == programs - 1:
         newest = tl.atomic_xchg(scratch, 0).to(tl.float32, bitcast=True)
-        tl.atomic_xchg(scratch + 1, 0)
+        tl.store(scratch + 1, 0)
         for i in tl.static_range(OBSERVERS):
             seen = tl.load(batches[i])
             before = tl.load(high_values[i])

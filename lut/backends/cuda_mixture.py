@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from .cuda_depthwise import MOST_VALUES
-from .cuda_emulation import mixed_planes
+from .cuda_emulation import plane_factors, plane_rows
 from .cuda_operands import SMALLEST_SCALE, cuda_refusal, on_device, padded_to, power_of_two
 from .cuda_sums import summed
 
@@ -27,7 +26,7 @@ GROUP = 8
 PLACES = 128
 DEPTHWISE_PROGRAMS = 1584
 POINTWISE_PROGRAMS = 528
-POSITIONS = 64
+POSITIONS, CHANNELS = 64, 16
 PART_VALUES = 1 << 21
 LARGEST_KERNEL = 5
 MOST_OUTPUTS = 128
@@ -72,7 +71,10 @@ def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
 
     order = ChannelOrder.of(operands)
     levels, signals = _channel_operands(signal, x, operands, order)
-    u, v = _plane_rows(operands.tables, signal.dtype, x.device), _factors(operands.tables, x.device)
+    u, v = (
+        plane_rows(operands.tables, signal.dtype, x.device, GROUP),
+        _factors(operands.tables, x.device),
+    )
     kernel, channels = operands.w.shape[2], x.shape[3]
     last = order.levels // PLACES
     turns, shares = _shared(last, DEPTHWISE_PROGRAMS // (channels * len(u)))
@@ -176,21 +178,21 @@ def _pointwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
         weigh_plane_sums[(programs,)](
             sums, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
             *operands.w_range, SMALLEST_SCALE, shares, lines, channels, outputs, len(v),
-            v.shape[2], w_scale is not None, v.shape[1], 32, few, wide, num_warps=4,
+            v.shape[2], w_scale is not None, v.shape[1], min(128, power_of_two(shares)), few, wide,
+            num_warps=8,
         )  # fmt: skip
     return parts
 
 
 def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
-    """float32 (shares, groups of planes · C · GROUP, O): sums of gradient · u_p[x]."""
+    """float32 (shares, planes · C, O): sums of gradient · u_p[x], lines in the kernel's order."""
     from .mixture_kernels import pointwise_plane_sums
 
     rows, columns, outputs = signal.shape[1:]
     channels, positions = x.shape[3], len(signal) * rows * columns
-    u = _plane_rows(operands.tables, signal.dtype, x.device)
+    u = plane_rows(operands.tables, signal.dtype, x.device, GROUP)
     out_tile = max(16, power_of_two(outputs))
-    wide = max(16, min(32, power_of_two(channels), 2048 // out_tile))
-    blocks, lines = -(-channels // wide), len(u) * channels * GROUP
+    blocks, lines = -(-channels // CHANNELS), len(u) * channels * GROUP
     most = min(POINTWISE_PROGRAMS // (blocks * len(u)), PART_VALUES // (lines * outputs))
     turns, shares = _shared(-(-positions // POSITIONS), most)
     sums = x.new_empty((shares, lines, outputs), dtype=torch.float32)
@@ -198,33 +200,16 @@ def _plane_sums(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
         pointwise_plane_sums[(shares, blocks, len(u))](
             signal, x, operands.x_scale, operands.zero_point, u, sums, *operands.x_range,
             positions, rows * columns, columns, *x.shape[1:3], channels, outputs,
-            operands.geometry.stride[0], turns, u[0].numel() // 4,
-            u.shape[1], POSITIONS, wide, out_tile,
-            num_warps=8 if wide * out_tile > 512 else 4,
+            operands.geometry.stride[0], turns, u.shape[1], POSITIONS, CHANNELS, out_tile,
+            num_warps=4 if out_tile <= 64 else 8, num_stages=1,
         )  # fmt: skip
     return sums
 
 
 @lru_cache(maxsize=256)
-def _plane_rows(tables: "Tables", dtype: torch.dtype, device: torch.device) -> Tensor:
-    """(groups, rows, GROUP): the planes of u, side by side, those beyond the last zero."""
-    planes, _ = mixed_planes(tables, device)
-    words = planes.words.cpu()
-    by_row = words.view(torch.int8).view(*words.shape, 4).permute(1, 0, 2).flatten(1)
-    groups = _padded(by_row[:, : planes.count]).unflatten(1, (-1, GROUP)).transpose(0, 1)
-    return groups.contiguous().to(device, dtype)
-
-
-@lru_cache(maxsize=256)
 def _factors(tables: "Tables", device: torch.device) -> Tensor:
     """float32 (M, columns, planes): v of each plane, those beyond the last zero."""
-    _, v = mixed_planes(tables, device)
-    return _padded(v.cpu().transpose(1, 2)).contiguous().to(device)
-
-
-def _padded(planes: Tensor) -> Tensor:
-    """The last dimension, planes, to whole groups."""
-    return functional.pad(planes, (0, -planes.shape[-1] % GROUP))
+    return plane_factors(tables, device, GROUP).transpose(1, 2).contiguous()
 
 
 def _shared(turns: int, programs: int) -> tuple[int, int]:

@@ -119,8 +119,8 @@ class Layout:
 
     `order` "bytes": of a place, for each group, words of four planes for each channel, then the
     planes left over; "words": every plane in a word; "channels": one plane, place after place of
-    each channel of an image, rows padded to words of four. `group_channels`: channels of a group,
-    padded; `step`: items of a place.
+    all images for each channel, rows padded to words of four. `group_channels`: channels of a
+    group, padded; `step`: items of a place.
     """
 
     geometry: ConvGeometry
@@ -183,9 +183,12 @@ class Layout:
         (rows, columns), (down, right) = self.size, self.geometry.stride
         row = self.padded[1] * self._place
         positions = images * rows * columns
-        return (
-            positions, columns, rows * columns, self.image_items, down * row, right * self._place,
-        )  # fmt: skip
+        image = self.padded[0] * row
+        return positions, columns, rows * columns, image, down * row, right * self._place
+
+    def channel_items(self, images: int) -> int:
+        """In the order "channels": those of a channel of so many images."""
+        return padded_to(16, images * self.padded[0] * self.padded[1])
 
     @property
     def tap_steps(self) -> tuple[int, int, int]:
@@ -199,7 +202,11 @@ class Layout:
 
         x, groups = images.x, self.geometry.groups
         kind = torch.int8 if planes.plain else torch.int32
+        by_channel = self.order == "channels"
+        channel_items = self.channel_items(x.shape[0])
         size = x.shape[0] * self.image_bytes + SLACK
+        if by_channel:
+            size = self.group_channels * channel_items + SLACK
         result = torch.empty(size // kind.itemsize, dtype=kind, device=x.device)
         channel_tile = gcd(self.group_channels, 64)
         group_blocks = -(-self.group_channels // channel_tile)
@@ -213,7 +220,8 @@ class Layout:
                 images.low, images.high, places, self.padded[1], self.padded[0] * self.padded[1],
                 *self.geometry.padding, x.shape[2], x.shape[3],
                 x.stride(0) // align, x.stride(2) // align, x.stride(3) // align, x.stride(1),
-                self.channels // align, group_blocks, self.group_channels, self.step,
+                self.channels // align, group_blocks, self.group_channels,
+                channel_items // 16 if by_channel else self.step,
                 scale is not None, planes.plain, rows, planes.count, self.order, align,
                 place_tile, channel_tile, num_warps=4,
             )  # fmt: skip
@@ -293,6 +301,15 @@ class PlaneOrder:
         )  # fmt: skip
 
     @classmethod
+    def words(cls, channels: int, count: int, outputs: int, tile: int) -> "PlaneOrder":
+        """(padded outputs, planes · channels), four planes of a channel side by side."""
+        padded, row = padded_to(tile, outputs), count * channels
+        return cls(
+            (padded, row), row, row, 4 * channels, channels, channels, channels, count, count,
+            outputs, padded,
+        )  # fmt: skip
+
+    @classmethod
     def depthwise(cls, taps: int, planes: "PackedPlanes", outputs: int) -> "PlaneOrder":
         """(taps, words, padded outputs, four planes); (taps, 1, padded outputs, 1) of plain
         planes.
@@ -312,6 +329,7 @@ def prepare(
     columns: int,
     v: Tensor | None = None,
     v_words: Tensor | None = None,
+    mixture: Tensor | None = None,
     order: PlaneOrder | None = None,
     patterns: bool = False,
     real: torch.dtype | None = None,
@@ -319,8 +337,8 @@ def prepare(
     """Quantise weights and lay out v[w] in `order`, in one kernel.
 
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
-    columns); or float32: v[w] is laid out in two parts of bfloat16. `real`: the type of the
-    quantised weights' real values.
+    columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out in two
+    parts of bfloat16. `real`: the type of the quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights
 
@@ -346,14 +364,15 @@ def prepare(
 
     with on_device(w):
         prepare_weights[(outputs,)](
-            w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(kernels.planes),
-            pointer(kernels.rest), pointer(kernels.patterns), pointer(kernels.real),
-            pointer(kernels.scales), pointer(kernels.sums), weights.low, weights.high,
-            SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
+            w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(mixture),
+            pointer(kernels.planes), pointer(kernels.rest), pointer(kernels.patterns),
+            pointer(kernels.real), pointer(kernels.scales), pointer(kernels.sums), weights.low,
+            weights.high, SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
             order.padded_outputs, order.channels // plane_align, order.last // plane_align,
             order.last_planes, order.wide, *(step // plane_align for step in in_units),
-            0 if v is None else v.shape[0],
+            0 if v is None else v.shape[-2],
             weights.are_real, weights.scales is not None, columns,
+            0 if mixture is None else len(mixture),
             0 if v is None else 2 if split else 1, patterns, real is not None,
             align, plane_align, tap_tile, channel_tile, num_warps=tile // 512,
         )  # fmt: skip

@@ -118,6 +118,19 @@ def _scale(
     return tl.load(given) if GIVEN else tl.maximum(tl.div_rn(largest, high * 1.0), smallest)
 
 
+@triton.jit
+def _weigh(
+    sums: tl.tensor, v: tl.tensor, result: tl.tensor, multipliers: tl.tensor, step: tl.tensor
+) -> None:
+    """result[m] = sum of sums · v, by pointers, those of the next multiplier `step` further."""
+    for start in range(0, multipliers, GROUP):
+        m = start + tl.arange(0, GROUP)
+        at = v[None, :, :] + (m * step)[:, None, None]
+        factor = tl.load(at, mask=(m < multipliers)[:, None, None], other=0.0)
+        total = tl.sum(tl.sum(factor * sums[None, :, :], 2), 1)
+        tl.store(result + m, total, mask=m < multipliers)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def depthwise_mixture(
     levels: tl.tensor,
@@ -186,9 +199,16 @@ def depthwise_mixture(
     level = _levels(weight, scale, low * 1.0, high * 1.0).to(tl.int32) & (COLUMNS - 1)
     sums = tl.where(known[:, None], sums, 0.0) * (scale * tl.load(x_scale))
     result = parts + ((group * tl.num_programs(1) + c) * tl.num_programs(0) + share) * multipliers
-    for m in range(multipliers):
-        factor = tl.load(v + (m * COLUMNS + level)[:, None] * planes + group * GROUP + plane[None])
-        tl.store(result + m, tl.sum(factor * sums))
+    _weigh(
+        sums, v + level[:, None] * planes + (group * GROUP + plane)[None, :], result, multipliers,
+        COLUMNS * planes,
+    )  # fmt: skip
+
+
+@triton.jit
+def _columns(rows: tl.tensor, POSITIONS: tl.constexpr, COLUMNS: tl.constexpr) -> tl.tensor:
+    """(COLUMNS, POSITIONS) of values by pointers (POSITIONS, channels, planes)."""
+    return tl.trans(tl.reshape(tl.load(rows), (POSITIONS, COLUMNS)))
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -210,13 +230,12 @@ def pointwise_plane_sums(
     outputs: tl.tensor,
     stride: tl.tensor,
     turns: tl.tensor,
-    quarter: tl.tensor,
     ROWS: tl.constexpr,
     POSITIONS: tl.constexpr,
     CHANNELS: tl.constexpr,
     OUTPUTS: tl.constexpr,
 ) -> None:
-    """parts[share, group of planes, c · GROUP + plane, o]: 1×1, no padding.
+    """parts[share, group of planes, half of it, c · GROUP / 2 + plane, o]: 1×1, no padding.
 
     gradient (positions, O), x (N, H, W, C), contiguous; u as for `depthwise_mixture`.
     """
@@ -224,8 +243,10 @@ def pointwise_plane_sums(
     c, o = block * CHANNELS + tl.arange(0, CHANNELS), tl.arange(0, OUTPUTS)
     point, step = tl.load(zero), tl.load(scale)
     bottom, top = (low - point) * 1.0, (high - point) * 1.0
-    row_start = u + group * quarter * 4 + tl.arange(0, GROUP)[None, None, :]
-    sums = tl.zeros((CHANNELS * GROUP, OUTPUTS), tl.float32)
+    HALF: tl.constexpr = GROUP // 2
+    row_start = u + group * ROWS * GROUP + tl.arange(0, HALF)[None, None, :]
+    lower = tl.zeros((CHANNELS * HALF, OUTPUTS), tl.float32)
+    upper = tl.zeros((CHANNELS * HALF, OUTPUTS), tl.float32)
     for turn in range(turns):
         p = (share * turns + turn) * POSITIONS + tl.arange(0, POSITIONS)
         within = (p < positions)[:, None]
@@ -236,13 +257,15 @@ def pointwise_plane_sums(
         value = tl.load(x + source, mask=within & (c < channels)[None, :], other=0.0)
         level = _levels(value.to(tl.float32), step, bottom, top)
         pattern = (level.to(tl.int32) + point) & (ROWS - 1)
-        row = tl.load(row_start + pattern[:, :, None] * GROUP)
-        row = tl.reshape(row, (POSITIONS, CHANNELS * GROUP))
-        sums = _add_product(tl.trans(row), signal, sums)
-    line = block * CHANNELS * GROUP + tl.arange(0, CHANNELS * GROUP)
+        row = row_start + pattern[:, :, None] * GROUP
+        lower = _add_product(_columns(row, POSITIONS, CHANNELS * HALF), signal, lower)
+        upper = _add_product(_columns(row + HALF, POSITIONS, CHANNELS * HALF), signal, upper)
+    line = block * CHANNELS * HALF + tl.arange(0, CHANNELS * HALF)
     start = (share * tl.num_programs(2) + group) * (channels * GROUP)
-    kept = (line < channels * GROUP)[:, None] & (o < outputs)[None, :]
-    tl.store(parts + (start + line)[:, None] * outputs + o[None, :], sums, mask=kept)
+    kept = (line < channels * HALF)[:, None] & (o < outputs)[None, :]
+    at = parts + (start + line)[:, None] * outputs + o[None, :]
+    tl.store(at, lower, mask=kept)
+    tl.store(at + channels * HALF * outputs, upper, mask=kept)
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -290,12 +313,12 @@ def weigh_plane_sums(
             weight = tl.load(w + c[:, None] + o[None, :] * channels, mask=within, other=0.0)
             largest = tl.maximum(largest, tl.max(tl.abs(weight.to(tl.float32)), 0))
     scale = _scale(largest, given + tl.minimum(o, outputs - 1), high, smallest, GIVEN)
-    c, plane = line // GROUP % channels, line // (GROUP * channels) * GROUP + line % GROUP
+    HALF: tl.constexpr = GROUP // 2
+    c, plane = line // HALF % channels, line // (HALF * channels) * HALF + line % HALF
     weight = tl.load(w + c[:, None] + o[None, :] * channels, mask=inside, other=0.0)
     level = _levels(weight.to(tl.float32), scale[None, :], low * 1.0, high * 1.0)
     column = level.to(tl.int32) & (COLUMNS - 1)
     scaled = tl.sum(total, 0) * (scale * tl.load(x_scale))[None, :]
-    for m in range(multipliers):
-        from_row = (m * COLUMNS + column) * planes + plane[:, None]
-        factor = tl.load(v + from_row, mask=inside, other=0.0)
-        tl.store(parts + tl.program_id(0) * multipliers + m, tl.sum(factor * scaled))
+    result = parts + tl.program_id(0) * multipliers
+    start = v + tl.where(inside, column * planes + plane[:, None], 0)
+    _weigh(scaled, start, result, multipliers, COLUMNS * planes)

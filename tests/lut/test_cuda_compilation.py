@@ -130,7 +130,7 @@ def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]
 def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
     assert {"prepare_weights", "through_quantiser"} < names
-    assert any(name.startswith(("convolve", "depthwise", "row")) for name in names)
+    assert any(name.startswith(("convolve", "depthwise", "mixed", "row")) for name in names)
     mixed = len(luts) > 1
     assert ({"lay_out_channels", "depthwise_mixture"} < names) == (
         mixed and shape in ("depthwise", "strided")
