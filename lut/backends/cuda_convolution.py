@@ -130,11 +130,8 @@ def by_planes(
             )  # fmt: skip
 
 
-def pointwise_tile(
-    outputs: int, channels: int, planes: PackedPlanes, *, mixed: bool = False
-) -> PlaneTile:
-    """Real factors (`mixed`) may be multiplied 16 channels at a time, bytes 32."""
-    depth = next((d for d in (16, 32) if channels <= d >= (16 if mixed else 32)), 64)
+def pointwise_tile(outputs: int, channels: int, planes: PackedPlanes) -> PlaneTile:
+    depth = 32 if channels <= 32 else 64
     width = max(16, min(128, power_of_two(outputs)))
     return PlaneTile(128, width, depth, 4 if planes.plain and width <= 64 else 8, 3)
 

@@ -102,10 +102,7 @@ def _by_planes(
     operands: "Operands", images: Images, weights: Weights, sides: BothSides, result: Tensor
 ) -> Tensor:
     rows, columns = operands.tables.luts[0].table.shape
-    plan = dense_plan(
-        images.x.shape, weights.w.shape, operands.geometry, sides.u,
-        mixed=sides.v.is_floating_point(),
-    )  # fmt: skip
+    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, sides.u)
     kernels = prepare(
         weights, columns=columns, v=sides.v, v_words=sides.v_words, order=plan.order,
         real=result.dtype,

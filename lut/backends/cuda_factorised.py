@@ -124,18 +124,13 @@ class DensePlan:
 
 
 def dense_plan(
-    x: torch.Size,
-    w: torch.Size,
-    geometry: ConvGeometry,
-    planes: PackedPlanes,
-    *,
-    mixed: bool = False,
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, planes: PackedPlanes
 ) -> DensePlan:
     """Fused where an operand is looked up few times: in 1×1 layers of not too many outputs."""
     count, outputs = planes.count, w[0] // geometry.groups
     alone = w[2:] == (1, 1) and geometry.padding == (0, 0) and geometry.groups == 1
     if alone and outputs <= (FUSED_PLAIN_OUTPUTS if planes.plain else FUSED_OUTPUTS):
-        tile = pointwise_tile(outputs, w[1], planes, mixed=mixed)
+        tile = pointwise_tile(outputs, w[1], planes)
         channels = padded_to(tile.depth, w[1])
         order = PlaneOrder.pointwise(channels, count, outputs, tile.outputs)
         return DensePlan(None, order, tile, geometry)
