@@ -5,8 +5,9 @@ run's ``luts``. Each kind is a search with random images in bf16: epochs of a fe
 of which are ordinary ones and the others CUDA graphs; the last epoch is timed, loading of images
 included. The time of a whole search is that of 50 epochs over 25,000 + 25,000 images. Kinds:
 `plain`: convolutions in real numbers; `exact`: the first multiplier of the library emulated; `one`:
-one whose rank is the joint rank of all signed ones; `all`: all signed ones together; each with
-``_pc`` by PC-DARTS, whose alphas rest for 15 of 50 epochs. Merged and plain cells are compared
+one whose rank is the joint rank of all signed ones; `all`: all signed ones together, ``_quarter``
+with betas that learn by a quarter of the images; ``_pc`` by PC-DARTS, whose alphas rest for 15 of
+50 epochs. Merged and plain cells are compared
 before anything is timed.
 """
 
@@ -44,6 +45,7 @@ class Kind:
     multipliers: str
     strategy: str = "darts"
     minutes: float | None = None
+    beta_share: float = 1.0
 
     def settings(self, library: MultiplierLibrary) -> dict[str, Any]:
         names = [entry.name for entry in library if entry.lut.a_signed]
@@ -60,6 +62,7 @@ class Kind:
             "epochs": 2,
             "warmup_share": 0.5,
             "fixed_multiplier": fixed[self.multipliers],
+            "beta_share": self.beta_share,
             "arithmetic": "real" if self.multipliers == "plain" else "emulated",
         }
         return {"search": search, "multipliers": {"candidates": names, "built_also": []}}
@@ -70,6 +73,7 @@ KINDS = {
     "exact": Kind("exact"),
     "one": Kind("one"),
     "all": Kind("all", minutes=25.0),
+    "all_quarter": Kind("all", minutes=25.0, beta_share=0.25),
     "plain_pc": Kind("plain", "pc_darts", 8.0),
     "all_pc": Kind("all", "pc_darts"),
 }

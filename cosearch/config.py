@@ -406,6 +406,12 @@ class Search(Section):
         "multiplier, of which the energy alone is known",
         choices=ARITHMETICS,
     )
+    beta_share: float = _setting(
+        1.0,
+        "of a step's images: by so many betas learn; fewer are faster, without bias",
+        above=0.0,
+        maximum=1.0,
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -90,7 +90,7 @@ class Search:
         names = task.searched
         luts = task.library.luts(names)
         basis = task.library.basis(names) if len(names) > 1 else None
-        candidates = Candidates(luts, basis, self.settings.gradient)
+        candidates = Candidates(luts, basis, self.settings.gradient, self.settings.beta_share)
         exact = Candidates(task.library.luts([task.exact_name]))
         self.strategy = strategy(self.settings.strategy, self.settings)
         self.supernet = Supernet(

@@ -28,18 +28,21 @@ __all__ = ["Candidates", "Tables", "tables_of"]
 class Tables:
     """LUTs of one width and signedness with their joint basis (None where its rank is too high).
 
-    `gradient`: a name in ``lut.gradients.GRADIENTS``.
+    `gradient`: a name in ``lut.gradients.GRADIENTS``. mixture_share: of a batch's images, the first
+    ones, by which the gradient of mixtures is estimated.
     """
 
     luts: tuple[LUT, ...]
     basis: JointBasis | None
     gradient: str
+    mixture_share: float = 1.0
 
     @property
     def key(self) -> str:
-        """SHA-256 of digests, signedness and gradient, in hexadecimal."""
+        """SHA-256 of digests, signedness, gradient and share, in hexadecimal."""
         parts = [f"{lut.digest} {lut.a_signed:d} {lut.b_signed:d}" for lut in self.luts]
-        return hashlib.sha256("\n".join([*parts, self.gradient]).encode()).hexdigest()
+        parts += [self.gradient, str(self.mixture_share)]
+        return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     @cached_property
     def product_bound(self) -> int:
@@ -111,8 +114,10 @@ class Candidates(nn.Module):
     """The multipliers a layer may compute with, over one joint basis. Shared by many layers.
 
     ``luts`` must agree in width and signedness; `basis` is theirs, computed where it is not given
-    and the rank of a single table allows. `gradient` is a name in ``lut.gradients.GRADIENTS``. Has
-    neither parameters nor buffers: tables are kept by device, once for the process.
+    and the rank of a single table allows. `gradient` is a name in ``lut.gradients.GRADIENTS``;
+    `mixture_share`, more than 0 and at most 1: the share of a batch's images by which the gradient
+    of a mixture is estimated, without bias where images come in random order. Has neither
+    parameters nor buffers: tables are kept by device, once for the process.
     """
 
     def __init__(
@@ -120,6 +125,7 @@ class Candidates(nn.Module):
         luts: Sequence[LUT],
         basis: JointBasis | None = None,
         gradient: str = "straight_through",
+        mixture_share: float = 1.0,
     ) -> None:
         super().__init__()
         if gradient not in GRADIENTS:
@@ -127,7 +133,11 @@ class Candidates(nn.Module):
         if len({(lut.table.shape, lut.a_signed, lut.b_signed) for lut in luts}) != 1:
             names = ", ".join(lut.name for lut in luts)
             raise InputError(f"candidates must be of one width and signedness, not {names}")
-        tables = Tables(tuple(luts), basis or _basis(luts), gradient)
+        if not 0.0 < mixture_share <= 1.0:
+            raise InputError(
+                f"mixture_share must be more than 0 and at most 1, not {mixture_share}"
+            )
+        tables = Tables(tuple(luts), basis or _basis(luts), gradient, mixture_share)
         self.key = tables.key
         self.tables = _KNOWN.setdefault(self.key, tables)
         # Names are not part of the key; those given stay.

@@ -5,7 +5,7 @@ products being those of one table, or of several weighted by a mixture. Two ways
 kernels on a CUDA device, and torch operations anywhere.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -169,7 +169,7 @@ def gradients(
     else:
         grad_x, grad_w, *rest = _by_levels(gradient.float(), operands, result, wanted)
         scales = (rest[0], rest[1])
-    mixture = _mixture_gradient(gradient, operands) if wanted.mixture else None
+    mixture = _estimated_mixture_gradient(gradient, operands) if wanted.mixture else None
     return [grad_x, grad_w, *scales, mixture]
 
 
@@ -299,6 +299,16 @@ def _level_gradients(
         )  # fmt: skip
         grad_w = grad_w - operands.zero_point * per_tap
     return grad_x, grad_w
+
+
+def _estimated_mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:
+    """By the share of the images that stands for all of them."""
+    images = len(gradient)
+    few = max(1, round(images * operands.tables.mixture_share))
+    if few == images:
+        return _mixture_gradient(gradient, operands)
+    part = _mixture_gradient(gradient[:few], replace(operands, x=operands.x[:few]))
+    return part * (images / few)
 
 
 def _mixture_gradient(gradient: Tensor, operands: Operands) -> Tensor:

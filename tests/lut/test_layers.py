@@ -77,6 +77,26 @@ def test_gradient_of_the_mixture_by_finite_differences() -> None:
         assert torch.allclose(weights.grad[index], expected, rtol=1e-3, atol=1e-2)
 
 
+def test_a_share_of_the_images_estimates_the_gradient_of_a_mixture() -> None:
+    luts = [EXACT, truncated(6), truncated(7, rows=2)]
+    whole, part = _layer(Candidates(luts)).eval(), _layer(Candidates(luts, mixture_share=0.6))
+    part.load_state_dict(whole.state_dict())
+    part.eval()
+    x, projection = _images(), torch.randn(3, 6, 5, 5, generator=torch.Generator().manual_seed(2))
+
+    def gradients(layer: ApproxConv2d, images: Tensor) -> tuple[Tensor, ...]:
+        weights = torch.tensor([0.5, 0.2, 0.3], requires_grad=True)
+        y = layer(images, weights)
+        return torch.autograd.grad((y * projection[: len(y)]).sum(), (weights, layer.weight))
+
+    mixture, weight = gradients(part, x)
+    first, _ = gradients(whole, x[:2])  # 0.6 of three images are two of them
+    assert torch.allclose(mixture, first * 1.5, rtol=1e-4, atol=1e-3)
+    assert torch.equal(weight, gradients(whole, x)[1])
+    with pytest.raises(InputError, match="more than 0 and at most 1, not 0"):
+        Candidates(luts, mixture_share=0.0)
+
+
 def test_operand_gradients_are_those_of_the_exact_product() -> None:
     layer, x = _layer(Candidates([truncated(7)])).eval(), _images().requires_grad_()
     layer.quantiser.set_range(-10.0, 10.0)
