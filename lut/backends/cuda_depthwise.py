@@ -18,6 +18,8 @@ __all__ = ["MOST_VALUES", "Depthwise", "Grid", "is_depthwise"]
 
 TILE = 2048
 LARGEST_KERNEL = 5
+MOST_REGISTERS = 128
+"""Of a thread of the gradient of operands, so that enough programs share a multiprocessor."""
 MOST_VALUES = 1 << 30
 """Of an operand: kernels count them in 32 bits."""
 WEIGHT_PROGRAMS = 264
@@ -102,6 +104,7 @@ class Depthwise:
         batch, channels, height, width = x.shape
         result = torch.empty((batch, height, width, channels), dtype=x.dtype, device=x.device)
         positions, (many, wide) = batch * height * width, self._tile
+        many *= 2  # each thread loads all weights of its channels
         stride, padding, dilation = self._steps
         grid = self.grid or Grid(self._weights, self._weights, 0, 0)
         with on_device(x):
@@ -109,7 +112,7 @@ class Depthwise:
                 signal, self._weights, self._images, result, grid.scale, grid.zero_point, grid.low,
                 grid.high, positions, height * width, width, *gradient.shape[2:], channels,
                 padding, dilation, stride, self.w.shape[2], self.relu, self.grid is not None,
-                many, wide, num_warps=4,
+                many, wide, num_warps=4, maxnreg=MOST_REGISTERS,
             )  # fmt: skip
         return result.permute(0, 3, 1, 2)
 
