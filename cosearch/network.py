@@ -6,9 +6,16 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from cosearch.drop_path import Drop
 from cosearch.genotype import CellGenotype, Genotype, MultiplierChoice
 from cosearch.layers import layer_kind
-from cosearch.operations import OPERATIONS, Arithmetic, FactorisedReduce, relu_conv_bn
+from cosearch.operations import (
+    OPERATIONS,
+    Arithmetic,
+    FactorisedReduce,
+    changes_nothing,
+    relu_conv_bn,
+)
 from cosearch.space import CellPlace, SearchSpace
 from hw.errors import InputError
 from lut import LUT, ApproxConv2d, ApproxLinear, Candidates, MultiplierLibrary
@@ -91,12 +98,18 @@ class DiscreteCell(nn.Module):
             for gene in node
         )
 
-    def forward(self, before: Tensor, last: Tensor) -> Tensor:
+    def forward(self, before: Tensor, last: Tensor, drop: Drop | None = None) -> Tensor:
+        """`drop`: what becomes of the results of operations that are no skips."""
         states = [self.preprocess[0](before), self.preprocess[1](last)]
         for node, (first, second) in enumerate(self.sources):
-            one = self.edges[2 * node](states[first])
-            states.append(one + self.edges[2 * node + 1](states[second]))
+            one = self._edge(2 * node, states[first], drop)
+            states.append(one + self._edge(2 * node + 1, states[second], drop))
         return torch.cat(states[2:], dim=1)
+
+    def _edge(self, edge: int, x: Tensor, drop: Drop | None) -> Tensor:
+        operation = self.edges[edge]
+        result: Tensor = operation(x)
+        return result if drop is None or changes_nothing(operation) else drop(result)
 
 
 def _choice(genotype: Genotype, place: str, number: int) -> MultiplierChoice | None:
@@ -153,5 +166,20 @@ class Network(nn.Module):
         before = last = self.stem(x)
         for cell in self.cells:
             before, last = last, cell(before, last)
+        return self._classified(last)
+
+    def training_logits(
+        self, x: Tensor, drop: Drop | None, auxiliary: nn.Module | None, place: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """Of the network, and of the auxiliary head after the cell `place`."""
+        before = last = self.stem(x)
+        beside = None
+        for index, cell in enumerate(self.cells):
+            before, last = last, cell(before, last, drop)
+            if auxiliary is not None and index == place:
+                beside = auxiliary(last)
+        return self._classified(last), beside
+
+    def _classified(self, last: Tensor) -> Tensor:
         logits: Tensor = self.classifier(torch.flatten(self.pool(last), 1))
         return logits

@@ -19,6 +19,7 @@ __all__ = [
     "Arithmetic",
     "ConvolutionSequence",
     "FactorisedReduce",
+    "changes_nothing",
     "operation_kinds",
     "relu_conv_bn",
 ]
@@ -146,6 +147,11 @@ def _skip(channels: int, stride: int, arithmetic: Arithmetic) -> nn.Module:
     if stride == 1:
         return ConvolutionSequence()
     return FactorisedReduce(channels, channels, arithmetic)
+
+
+def changes_nothing(operation: nn.Module) -> bool:
+    """Whether it is a skip of stride 1."""
+    return isinstance(operation, ConvolutionSequence) and not operation.layers
 
 
 def _separable(kernel: int) -> "Builder":

@@ -12,17 +12,27 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cosearch.assignment import Assignment, assigned
+from cosearch.auxiliary import auxiliary_head, auxiliary_place
 from cosearch.batches import Batches
+from cosearch.captured import CapturedSteps
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
-from cosearch.device import computing, placed, torch_device
+from cosearch.device import (
+    computing,
+    device_generator_state,
+    placed,
+    set_device_generator_state,
+    torch_device,
+)
 from cosearch.distributed import averaged, same_everywhere, shared
+from cosearch.drop_path import DropPath
 from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
 from cosearch.memory import Memory, check_memory, measured_memory
 from cosearch.metrics import record_metrics
 from cosearch.mirror import mirrored
 from cosearch.network import Network, emulated_arithmetic, float_arithmetic
+from cosearch.optimisers import descent, set_rate
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
 from cosearch.strategies import Batch
@@ -107,12 +117,17 @@ class Training:
         self.network = network_for(role, task, genotype)
         placed(self.network, self.device)
         shared(self.network, world)
-        self.optimiser = torch.optim.SGD(
-            self.network.parameters(),
+        self.auxiliary = self._auxiliary()
+        self.drop = DropPath(self.device) if self.settings.drop_path else None
+        captured = self.device.type == "cuda" and world.is_alone
+        self.captured = CapturedSteps() if captured else None
+        self.optimiser = descent(
+            self.parameters,
             self.settings.learning_rate,
-            momentum=self.settings.momentum,
-            weight_decay=self.settings.weight_decay,
+            self.settings.momentum,
+            self.settings.weight_decay,
             nesterov=self.settings.momentum > 0,
+            captured=captured,
         )
         self.generator = torch.Generator().manual_seed(task.config.seed)
         self.images = _all_but_test(task) if images is None else images
@@ -127,6 +142,19 @@ class Training:
         self.genotype = genotype
         self.epoch = 0
         self.begun: Begun | None = None
+
+    def _auxiliary(self) -> nn.Module | None:
+        if not self.settings.auxiliary_weight:
+            return None
+        head = placed(auxiliary_head(self.task.found_space), self.device)
+        shared(head, self.world)
+        return head
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Of the network, and of the auxiliary head where there is one."""
+        beside = [] if self.auxiliary is None else list(self.auxiliary.parameters())
+        return [*self.network.parameters(), *beside]
 
     def run(self, folder: RunFolder, progress: Progress) -> nn.Module:
         """Train to the last epoch, from the checkpoint in `folder` where there is one."""
@@ -166,7 +194,7 @@ class Training:
         state = copy.deepcopy(self.state())
 
         def step(images: int) -> None:
-            self._step(self.batches.first(images))
+            self._ordinary_step(self.batches.first(images))
 
         training = self.network.training
         found = measured_memory(step, self.network.train(), [self.optimiser])
@@ -191,15 +219,16 @@ class Training:
         return True
 
     def _check_processes(self) -> None:
-        weights = [*self.network.parameters(), *self.network.buffers()]
+        weights = [*self.parameters, *self.network.buffers()]
         same_everywhere({f"weights ({self.role})": weights}, self.world)
 
     def one_epoch(self, after_step: Callable[[], object] | None = None) -> dict[str, Any]:
         """Loss and accuracy over the epoch's batches, and its seconds."""
         tally, settings = self._begin().tally, self.settings
         rate = cosine(self.epoch, settings.epochs, settings.learning_rate, 0.0)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
+        set_rate(self.optimiser, rate)
+        if self.drop is not None:
+            self.drop.set(settings.drop_path * self.epoch / settings.epochs)
         self.network.train()
         for batch in self._batches_left():
             tally.add(self._step(batch))
@@ -218,12 +247,23 @@ class Training:
 
     def _step(self, batch: Batch) -> list[float | Tensor]:
         """What ``COUNTED`` names, of this batch before the step."""
+        if self.captured is None:
+            return self._ordinary_step(batch)
+        return self.captured("training", self._ordinary_step, batch)
+
+    def _ordinary_step(self, batch: Batch) -> list[float | Tensor]:
+        place, weight = auxiliary_place(self.task.found_space), self.settings.auxiliary_weight
         with computing(self.device, self.task.config.precision):
-            logits = self.network(batch.images)
+            logits, beside = self.network.training_logits(
+                batch.images, self.drop, self.auxiliary, place
+            )
             loss = functional.cross_entropy(logits, batch.labels)
+            total = loss
+            if beside is not None:
+                total = loss + weight * functional.cross_entropy(beside, batch.labels)
         self.optimiser.zero_grad()
-        loss.backward()
-        parameters = list(self.network.parameters())
+        total.backward()
+        parameters = self.parameters
         means = averaged([parameter.grad for parameter in parameters], self.world)
         for parameter, gradient in zip(parameters, means, strict=True):
             parameter.grad = gradient
@@ -238,10 +278,12 @@ class Training:
             "configuration": self._key,
             "epoch": self.epoch,
             "network": self.network.state_dict(),
+            "auxiliary": None if self.auxiliary is None else self.auxiliary.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "begun": self._begun_state(),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
+            "device_generator": device_generator_state(self.device),
         }
 
     def _begun_state(self) -> dict[str, Any] | None:
@@ -254,10 +296,15 @@ class Training:
         if state.get("configuration") != self._key:
             raise InputError(f"{source} must be a checkpoint of this configuration, not of another")
         try:
+            if self.captured is not None:
+                self.captured = CapturedSteps()
             self.network.load_state_dict(state["network"])
+            if self.auxiliary is not None:
+                self.auxiliary.load_state_dict(state["auxiliary"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.generator.set_state(state["generator"])
             torch.set_rng_state(state["global_generator"])
+            set_device_generator_state(self.device, state["device_generator"])
             self.begun = self._begun_of(state["begun"])
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
