@@ -129,6 +129,14 @@ def test_the_robust_subspaces_differ_in_their_operations_alone(name: str, operat
     assert (CONFIGS / f"{name}.toml").read_text() == config.to_toml()
 
 
+def test_the_presets_of_cifar10_have_the_published_sizes() -> None:
+    darts, partial = (load_config(CONFIGS / f"{n}darts-cifar10.toml") for n in ("", "pc-"))
+    assert (darts.space.channels, darts.space.cells, darts.space.nodes) == (16, 8, 4)
+    assert (darts.train.channels, darts.train.cells, darts.train.epochs) == (36, 20, 600)
+    others = {"name", "search.strategy", "search.warmup_share"}
+    assert set(differing_keys(darts, partial)) == others
+
+
 def test_the_preset_of_one_multiplier_differs_in_it_alone() -> None:
     fixed = "search.fixed_multiplier=mul8s_truncated_k7"
     config = overridden(Config(), [fixed], name="digits-fixed")
