@@ -24,7 +24,8 @@ __all__ = ["has_mixture_gradient", "mixture_gradient"]
 GROUP = 8
 """Planes that a level is turned to at once."""
 PLACES = 128
-DEPTHWISE_PROGRAMS = 1584
+DEPTHWISE_PROGRAMS = {16: 2112, 32: 1056}
+"""By taps, padded: as many as run at a time."""
 POINTWISE_PROGRAMS = 528
 POSITIONS, CHANNELS = 64, 16
 PART_VALUES = 1 << 21
@@ -77,18 +78,18 @@ def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
     )
     kernel, channels = operands.w.shape[2], x.shape[3]
     last = order.levels // PLACES
-    turns, shares = _shared(last, DEPTHWISE_PROGRAMS // (channels * len(u)))
-    parts = x.new_empty((len(u), channels, shares, len(v)), dtype=torch.float32)
     taps = 16 if kernel <= 4 else 32
+    turns, shares = _shared(last, DEPTHWISE_PROGRAMS[taps] // (channels * len(u)))
+    parts = x.new_empty((len(u), channels, shares, len(v)), dtype=torch.float32)
     w, w_scale = operands.w.reshape(channels, -1).contiguous(), operands.w_scale
     rows, columns = (0, 0) if order.is_padded else x.shape[1:3]
     with on_device(x):
         depthwise_mixture[(shares, channels, len(u))](
             levels, signals, u, v, w, w if w_scale is None else w_scale, operands.x_scale, parts,
-            *operands.w_range, SMALLEST_SCALE, order.margin // 2, order.copy // 2,
-            order.length // 2, order.size // 2, order.width // 2, order.shift,
+            *operands.w_range, SMALLEST_SCALE, *order.in_units, order.shift,
             operands.geometry.dilation[0], last, turns, u[0].numel() // 4, len(v), v.shape[2],
-            kernel, w_scale is not None, u.shape[1], v.shape[1], taps, rows, columns, PLACES,
+            kernel, w_scale is not None, u.shape[1], v.shape[1], taps, rows, columns,
+            order.unit, order.step, PLACES,
             num_warps=taps // 16, num_stages=3,
         )  # fmt: skip
     return parts.view(-1, len(v))
@@ -99,7 +100,8 @@ class ChannelOrder:
     """How gradients and levels lie channel by channel, in values: see ``lay_out_channels``.
 
     Of a channel `length` gradients and `levels` levels; of an image `size`, of a row `width`
-    gradients, their padding included.
+    gradients, their padding included. Distances of taps are multiples of `step`; gradients are read
+    `unit` at a time, so in one of two copies, `step` apart.
     """
 
     length: int
@@ -107,24 +109,30 @@ class ChannelOrder:
     size: int
     width: int
     margin: int
-    copies: int
     copy: int
     shift: int
+    unit: int
+    step: int
 
     @classmethod
     def of(cls, operands: "Operands") -> "ChannelOrder":
         x, padding, dilation = operands.x, operands.geometry.padding[0], operands.geometry.dilation
         count, channels, rows, columns = x.shape
-        height, width = rows + 2 * padding, columns + 2 * padding
-        width = padded_to(2, width)
+        bare = _has_bare_levels(operands)
+        even = dilation[0] % 2 == 0 and not (bare and padding % 2)
+        height, width = rows + 2 * padding, padded_to(4, columns + 2 * padding)
         length = padded_to(PLACES, count * height * width)
         margin = padded_to(16, (operands.w.shape[2] - 1) * dilation[0] * (width + 1) + 1)
-        copy = padded_to(16, margin + channels * length + 1)
-        bare = _has_bare_levels(operands)
-        # Offsets of taps are even where the dilation is.
-        even = dilation[0] % 2 == 0 and not (bare and padding % 2)
+        copy = padded_to(16, margin + channels * length + 2)
         levels, shift = (count * rows * columns, padding * (width + 1)) if bare else (length, 0)
-        return cls(length, levels, height * width, width, margin, 1 if even else 2, copy, shift)
+        unit, step = (4, 2) if even else (2, 1)
+        return cls(length, levels, height * width, width, margin, copy, shift, unit, step)
+
+    @property
+    def in_units(self) -> tuple[int, ...]:
+        """margin, copy, length, size, width."""
+        every = (self.margin, self.copy, self.length, self.size, self.width)
+        return tuple(number // self.unit for number in every)
 
     @property
     def is_padded(self) -> bool:
@@ -149,14 +157,14 @@ def _channel_operands(
 
     geometry, channels = operands.geometry, x.shape[3]
     levels = torch.empty((channels, order.levels), dtype=torch.int8, device=x.device)
-    signals = signal.new_empty((order.copies, order.copy))
+    signals = signal.new_empty((2, order.copy))
     wide, blocks = min(32, power_of_two(channels)), order.length // PLACES
     with on_device(x):
         lay_out_channels[(blocks, -(-channels // wide))](
             signal, x, operands.x_scale, operands.zero_point, levels, signals, *operands.x_range,
             len(x) * order.size, blocks, order.levels, order.margin // 16, order.copy // 16,
             order.size, order.width, *x.shape[1:3], *signal.shape[1:3], channels,
-            geometry.stride[0], geometry.padding[0], order.is_padded, order.copies, PLACES, wide,
+            geometry.stride[0], geometry.padding[0], order.is_padded, order.step, PLACES, wide,
             num_warps=4,
         )  # fmt: skip
     return levels, signals

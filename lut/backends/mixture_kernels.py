@@ -16,8 +16,8 @@ from .cuda_kernels import _levels
 __all__ = ["depthwise_mixture", "lay_out_channels", "pointwise_plane_sums", "weigh_plane_sums"]
 
 COUNTS = [
-    "blocks", "channel_levels", "copy", "dilation", "half_copy", "half_length", "half_margin",
-    "half_size", "half_width", "height", "high", "last", "lines", "low", "margin", "multipliers",
+    "blocks", "channel_levels", "copy", "dilation", "unit_copy", "unit_length", "unit_margin",
+    "unit_size", "unit_width", "height", "high", "last", "lines", "low", "margin", "multipliers",
     "padded_width", "padding", "places", "planes", "positions", "quarter", "result_height",
     "result_width", "shares", "shift", "size", "stride", "turns", "width",
 ]  # fmt: skip
@@ -60,17 +60,17 @@ def lay_out_channels(
     stride: tl.tensor,
     padding: tl.tensor,
     PADDED: tl.constexpr,
-    COPIES: tl.constexpr,
+    STEP: tl.constexpr,
     PLACES: tl.constexpr,
     CHANNELS: tl.constexpr,
 ) -> None:
-    """signals (COPIES, copy): of each channel the places of the padded images one after the other,
+    """signals (2, copy): of each channel the places of the padded images one after the other,
     `size` each, `places` in all, then zeros up to `blocks` · PLACES. levels, bytes: where PADDED
     likewise, otherwise (C, channel_levels), the places of the images without their padding.
 
     x (N, H, W, C), gradient (N, H', W', C), contiguous. A value of the gradient lies at the place
     of its first tap, so that another tap is as many places further as the tap is from the first;
-    all other places are zero. The first copy begins with `margin` zeros, the second with one more;
+    all other places are zero. The first copy begins with `margin` zeros, the second with STEP more;
     margin and copy in units of 16.
     """
     place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
@@ -99,15 +99,13 @@ def lay_out_channels(
     signal = tl.load(gradient + source + c[None, :], mask=known & first[:, None], other=0.0)
     signal = tl.trans(signal)
     tl.store(signals + margin * 16 + at, signal, mask=kept)
-    if COPIES == 2:
-        tl.store(signals + ((copy + margin) * 16 + 1) + at, signal, mask=kept)
+    tl.store(signals + ((copy + margin) * 16 + STEP) + at, signal, mask=kept)
     if tl.program_id(0) + tl.program_id(1) == 0:
-        for begin in range(0, margin * 16 + 1, PLACES):
+        for begin in range(0, margin * 16 + STEP, PLACES):
             before = begin + tl.arange(0, PLACES)
             none = tl.zeros((PLACES,), signals.dtype.element_ty)
             tl.store(signals + before, none, mask=before < margin * 16)
-            if COPIES == 2:
-                tl.store(signals + copy * 16 + before, none, mask=before < margin * 16 + 1)
+            tl.store(signals + copy * 16 + before, none, mask=before < margin * 16 + STEP)
 
 
 @triton.jit
@@ -144,11 +142,11 @@ def depthwise_mixture(
     low: tl.tensor,
     high: tl.tensor,
     smallest: tl.tensor,
-    half_margin: tl.tensor,
-    half_copy: tl.tensor,
-    half_length: tl.tensor,
-    half_size: tl.tensor,
-    half_width: tl.tensor,
+    unit_margin: tl.tensor,
+    unit_copy: tl.tensor,
+    unit_length: tl.tensor,
+    unit_size: tl.tensor,
+    unit_width: tl.tensor,
     shift: tl.tensor,
     dilation: tl.tensor,
     last: tl.tensor,
@@ -163,25 +161,29 @@ def depthwise_mixture(
     TAPS: tl.constexpr,
     HEIGHT: tl.constexpr,
     WIDTH: tl.constexpr,
+    UNIT: tl.constexpr,
+    STEP: tl.constexpr,
     PLACES: tl.constexpr,
 ) -> None:
     """parts[group of planes, channel, share, m]: what a channel's share of the places adds.
 
     levels, signals: as `lay_out_channels` leaves them, `last` · PLACES levels a channel; HEIGHT and
-    WIDTH of images without padding, powers of two (0: levels lie as the signals do); halves of the
-    signals' margin, copy, channel, image and row; `shift`: places from the first of a padded image
-    to the first within its padding, if levels lie without. u (groups, ROWS, GROUP) of the type of
-    signals, a group in `quarter` · 4 values: so its rows are known to lie at multiples of 4 alone
-    and are not copied 16 bytes at a time, which would pass by the first cache. v float32
-    (multipliers, COLUMNS, planes); w (C, taps), quantised by `given` or by its largest magnitude.
+    WIDTH of images without padding, powers of two (0: levels lie as the signals do); the signals'
+    margin, copy, channel, image and row in units of UNIT values; `shift`: places from the first of
+    a padded image to the first within its padding, if levels lie without. u (groups, ROWS, GROUP)
+    of the type of signals, a group in `quarter` · 4 values: so its rows are known to lie at
+    multiples of 4 alone and are not copied 16 bytes at a time, which would pass by the first cache.
+    v float32 (multipliers, COLUMNS, planes); w (C, taps), quantised by `given` or by its largest
+    magnitude.
     """
     share, c, group = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     tap, plane = tl.arange(0, TAPS), tl.arange(0, GROUP)
     known = tap < KERNEL * KERNEL
-    back = (tap // KERNEL * half_width * 2 + tap % KERNEL) * dilation - shift
-    # From the second copy, which lies one further, where it is odd: pairs of values are aligned.
-    before = half_margin + c * half_length + (back & 1) * half_copy - (back >> 1)
-    signal_start, level_start = signals + (before * 2)[:, None], levels + c * last * PLACES
+    back = (tap // KERNEL * unit_width * UNIT + tap % KERNEL) * dilation - shift
+    # What is beyond whole units is from 0 to STEP: the second copy, which lies as much further.
+    beyond = back & (UNIT - 1)
+    before = unit_margin + c * unit_length + beyond // STEP * unit_copy - (back - beyond) // UNIT
+    signal_start, level_start = signals + (before * UNIT)[:, None], levels + c * last * PLACES
     row_start = u + group * quarter * 4 + plane[None, :]
     sums = tl.zeros((TAPS, GROUP), tl.float32)
     for turn in range(share * turns, tl.minimum(last, share * turns + turns)):
@@ -190,8 +192,8 @@ def depthwise_mixture(
         row = tl.load(row_start + pattern[:, None] * GROUP)
         if WIDTH > 0:
             line = place // WIDTH
-            pairs = line // HEIGHT * half_size + line % HEIGHT * half_width
-            place = pairs * 2 + place % WIDTH
+            units = line // HEIGHT * unit_size + line % HEIGHT * unit_width
+            place = units * UNIT + place % WIDTH
         signal = tl.load(signal_start + place[None, :], mask=known[:, None], other=0.0)
         sums = _add_product(signal, row, sums)
     weight = tl.load(w + c * (KERNEL * KERNEL) + tap, mask=known, other=0.0).to(tl.float32)
