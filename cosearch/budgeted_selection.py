@@ -10,7 +10,7 @@ the largest alphas, and multipliers those of the largest betas.
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
 from hw.errors import InputError
 
-__all__ = ["Options", "budgeted_genotype", "check_selection_budget"]
+__all__ = ["Options", "budgeted_genotype", "check_selection_budget", "genotypes_of_energies"]
 
 SMALLEST_SHARE = 1e-30
 PREPROCESS = -1  # in the place of an operation
@@ -90,6 +90,12 @@ class Options:
         fixed = self.fixed_macs * self.exact_fj
         return (fixed + float(used[choice].sum())) / (fixed + float(exact[choice].sum()))
 
+    def energy_fj(self, choice: Choice) -> float:
+        """Of the chosen options and of stem and classifier: all multiplications of one inference,
+        in fJ where the energies are.
+        """
+        return self.fixed_macs * self.exact_fj + float(self._used()[choice].sum())
+
     def choice_of(self, genotype: Genotype, digests: Sequence[str]) -> Choice:
         """The options that make up `genotype`; `digests` are those of the candidates' tables."""
         wanted = set()
@@ -125,6 +131,18 @@ class Options:
         scale = float(self._exact().max()) or 1.0
         fixed = self.fixed_macs * self.exact_fj * (1 - budget)
         return Constraint((self._used() - budget * self._exact()) / scale, -fixed / scale)
+
+    def below(self, energy_fj: float) -> Constraint:
+        """Energy at most `energy_fj`: ``sum macs energy <= energy_fj - fixed``."""
+        used = self._used()
+        scale = float(used.max()) or 1.0
+        return Constraint(used / scale, (energy_fj - self.fixed_macs * self.exact_fj) / scale)
+
+    def least_energy_fj(self, most_skips: int) -> float:
+        """The least energy of all genotypes."""
+        choice = best_choice(-self._used(), self.constraints(most_skips))
+        assert choice is not None
+        return self.energy_fj(choice)
 
     def least_energy(self, most_skips: int) -> float:
         """The least relative energy of all genotypes (Dinkelbach, Management Science 13, 1967)."""
@@ -167,23 +185,65 @@ def budgeted_genotype(
 
     InputError where none does.
     """
-    luts = supernet.candidates.luts
     likeliest = supernet.genotype(most_skips)
-    chosen = options.choice_of(likeliest, [lut.digest for lut in luts])
+    chosen = options.choice_of(likeliest, [lut.digest for lut in supernet.candidates.luts])
     if options.relative_energy(chosen) <= budget:
         return likeliest
-    choices = supernet.all_choices()
-    choice = best_choice(
-        _scores(options, choices),
+    found = _likeliest(
+        supernet,
+        options,
         [*options.constraints(most_skips), options.within(budget)],
-        lambda found: options.relative_energy(found) <= budget,
+        lambda choice: options.relative_energy(choice) <= budget,
     )
-    if choice is None:
+    if found is None:
         raise _out_of_reach(options, budget, most_skips)
+    return found
+
+
+@torch.no_grad()
+def genotypes_of_energies(
+    supernet: Supernet, options: Options, count: int, most_skips: int = ANY_NUMBER
+) -> list[Genotype]:
+    """At most `count` different genotypes of one supernet, dearest first: its argmax, of energy E,
+    and the likeliest of at most E · (least / E) ** (k / count) for k = 1 … count - 1, where least
+    is the least energy of all genotypes.
+    """
+    likeliest = supernet.genotype(most_skips)
+    digests = [lut.digest for lut in supernet.candidates.luts]
+    energy = options.energy_fj(options.choice_of(likeliest, digests))
+    least, found = options.least_energy_fj(most_skips), {likeliest: None}
+    for number in range(1, count):
+        most = max(energy * (least / energy) ** (number / count), least)
+        within = _likeliest(
+            supernet,
+            options,
+            [*options.constraints(most_skips), options.below(most)],
+            _at_most(options, most),
+        )
+        assert within is not None, most
+        found[within] = None
+    return list(found)
+
+
+def _at_most(options: Options, energy_fj: float) -> Callable[[Choice], bool]:
+    return lambda choice: options.energy_fj(choice) <= energy_fj
+
+
+def _likeliest(
+    supernet: Supernet,
+    options: Options,
+    constraints: Sequence[Constraint],
+    accepted: Callable[[Choice], bool],
+) -> Genotype | None:
+    """The genotype of the highest score that keeps the constraints and is accepted."""
+    choices = supernet.all_choices()
+    choice = best_choice(_scores(options, choices), constraints, accepted)
+    if choice is None:
+        return None
     picked = [option for option, taken in zip(options.options, choice, strict=True) if taken]
     one_hot = {kind: _one_hot(choices[kind], kind, picked) for kind in CELL_TYPES}
     scores = {kind: Scores(one.alphas, one.alphas.amax(1)) for kind, one in one_hot.items()}
-    return selected(supernet.space, luts, one_hot, scores)
+    return selected(supernet.space, supernet.candidates.luts, one_hot, scores)
 
 
 def check_selection_budget(options: Options, budget: float, most_skips: int) -> None:

@@ -397,6 +397,9 @@ def sweep(
     finals: Annotated[
         int, typer.Option(help="Networks of a method and seed that are trained in full.")
     ] = 3,
+    selections: Annotated[
+        int, typer.Option(help="Genotypes of a search that are judged: its own and cheaper ones.")
+    ] = 4,
     jobs: Annotated[int, typer.Option(help="Processes that work at once.")] = 1,
     join: Annotated[
         bool, typer.Option("--join", help="Work on baselines that other processes have in hand.")
@@ -423,9 +426,8 @@ def sweep(
             found = SweepFolder.open(resume)
         else:
             base = _sweep_config(config, _settings(override, cells), seed, jobs)
-            plan = parsed_plan(
-                methods, weights, seeds, base.seed, (budget_images, epochs, population, finals)
-            )
+            numbers = (budget_images, epochs, population, finals, selections)
+            plan = parsed_plan(methods, weights, seeds, base.seed, numbers)
             found = SweepFolder.create(out, base, plan)
         interrupted.advice = f"go on with: cosearch sweep --resume {found.path}"
         interrupted.folder = found.path

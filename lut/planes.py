@@ -39,15 +39,20 @@ def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> T
 
 
 def factor_planes(x: Tensor, u: Tensor) -> Tensor:
-    """``u[x]`` as channels: int indices (N, C, H, W), u (rows, R) → u's type (N, C·R, H, W),
-    channels_last.
+    """``u[x]`` as channels: indices of any integer type (N, C, H, W), u (rows, R) → u's type
+    (N, C·R, H, W), channels_last.
     """
     batch, channels, height, width = x.shape
     rows = x.permute(0, 2, 3, 1)
     many = x.numel() * u.shape[1] >= MANY_NUMBERS and x.device.type == "cpu"
     compiled = many and u.dtype == torch.float32 and _kernel() is not None
-    planes = _looked_up(rows, u) if compiled else functional.embedding(rows, u)
+    planes = _looked_up(rows, u) if compiled else functional.embedding(_indices(rows), u)
     return planes.reshape(batch, height, width, channels * u.shape[1]).permute(0, 3, 1, 2)
+
+
+def _indices(rows: Tensor) -> Tensor:
+    """Of a type that torch looks up by."""
+    return rows.to(torch.int32) if rows.dtype == torch.uint8 else rows
 
 
 def _looked_up(rows: Tensor, u: Tensor) -> Tensor:

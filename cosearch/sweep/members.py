@@ -8,11 +8,13 @@ import torch
 from cosearch.metrics import read_metrics
 from cosearch.pipeline import run_stage
 from cosearch.progress import Progress
-from cosearch.sweep.assessment import assess, epoch_images, search_images
+from cosearch.run_folder import RunFolder
+from cosearch.sweep.assessment import Assessment, assess, epoch_images, search_images
 from cosearch.sweep.folder import SweepFolder, claimed
 from cosearch.sweep.plan import BASELINES, Member, Plan
-from cosearch.sweep.records import Evaluation, write_evaluations
-from cosearch.task import Task, read_genotype
+from cosearch.sweep.records import Evaluation, read_evaluations, write_evaluations
+from cosearch.sweep.selections import found_genotypes
+from cosearch.task import Task
 from hw.errors import InputError
 
 __all__ = ["baseline_images", "check_baselines", "check_budget", "work_on"]
@@ -41,7 +43,8 @@ def baseline_images(plan: Plan, task: Task) -> int:
     if plan.budget_images:
         return plan.budget_images
     search = search_images(task, task.config.search.epochs)
-    return len(plan.weights) * (search + _judgement_images(task, plan.epochs))
+    judgements = plan.selections * _judgement_images(task, plan.epochs)
+    return len(plan.weights) * (search + judgements)
 
 
 def check_baselines(plan: Plan) -> None:
@@ -67,16 +70,26 @@ def check_budget(plan: Plan, task: Task) -> None:
 def _work_on_search(sweep: SweepFolder, member: Member, progress: Progress) -> None:
     run = sweep.member(member)
     run_stage(run, "search", progress)
-    task, genotype = Task.of(run), read_genotype(run)
-    judged = assess(task, genotype, sweep.plan.epochs)
-    rows = read_metrics(run.search_metrics)
-    found = replace(
-        judged,
-        images=judged.images + search_images(task, len(rows)),
-        seconds=judged.seconds + sum(float(row["seconds"]) for row in rows),
-    )
-    write_evaluations(sweep.evaluations(member), [Evaluation(genotype, found)])
+    task, plan, path = Task.of(run), sweep.plan, sweep.evaluations(member)
+    judged = read_evaluations(path)
+    genotypes = found_genotypes(run, task, plan.selections)[len(judged) :]
+    for genotype in progress.track(genotypes, f"{member.name}, genotypes"):
+        assessment = assess(task, genotype, plan.epochs)
+        if not judged:
+            assessment = _with_search(assessment, run, task)
+        judged.append(Evaluation(genotype, assessment))
+        write_evaluations(path, judged)
     sweep.finish(member)
+
+
+def _with_search(first: Assessment, run: RunFolder, task: Task) -> Assessment:
+    """The images and seconds of the search are those of its first genotype."""
+    rows = read_metrics(run.search_metrics)
+    return replace(
+        first,
+        images=first.images + search_images(task, len(rows)),
+        seconds=first.seconds + sum(float(row["seconds"]) for row in rows),
+    )
 
 
 def _work_on_baseline(sweep: SweepFolder, member: Member, progress: Progress) -> None:

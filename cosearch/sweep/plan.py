@@ -48,7 +48,8 @@ class Plan:
 
     budget_images: training images of a baseline member, 0: as many as the searches of one strategy
     see with all weights; epochs: of the training that judges a genotype; population: of NSGA-II;
-    finals: networks of a method that are trained in full, of each seed.
+    finals: networks of a method that are trained in full, of each seed; selections: genotypes of
+    one search that are judged, its own and cheaper ones.
     """
 
     methods: tuple[str, ...]
@@ -58,6 +59,7 @@ class Plan:
     epochs: int = 5
     population: int = 10
     finals: int = 3
+    selections: int = 1
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -69,7 +71,7 @@ class Plan:
         _check_list("methods", self.methods)
         _check_list("weights", [f"{weight:g}" for weight in self.weights])
         _check_list("seeds", self.seeds)
-        least = {"budget_images": 0, "epochs": 1, "population": 2, "finals": 1}
+        least = {"budget_images": 0, "epochs": 1, "population": 2, "finals": 1, "selections": 1}
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InputError(
@@ -117,7 +119,7 @@ class Plan:
 
 
 def parsed_plan(
-    methods: str, weights: str, seeds: int, first_seed: int, numbers: tuple[int, int, int, int]
+    methods: str, weights: str, seeds: int, first_seed: int, numbers: tuple[int, ...]
 ) -> Plan:
     """The plan of lists written with commas; `numbers` are the fields from `budget_images` on."""
     if not 1 <= seeds <= MOST_SEEDS:
@@ -142,7 +144,9 @@ def _weight(text: str) -> float:
 
 
 def _numbers(data: Mapping[str, Any]) -> tuple[int, ...]:
-    return tuple(int(data[name]) for name in ("budget_images", "epochs", "population", "finals"))
+    """The fields from `budget_images` on; sweeps of before there were selections have one."""
+    names = ("budget_images", "epochs", "population", "finals")
+    return *(int(data[name]) for name in names), int(data.get("selections", 1))
 
 
 def _check_list(what: str, values: Sequence[object]) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..direct_factors import direct_factor
 from ..planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
 from .backend import Problem
 
@@ -31,18 +32,31 @@ class Float32:
         return 1.1 * max(1, problem.lut.rank)
 
     def accumulators(self, problem: Problem) -> Tensor:
-        factors, device = problem.lut.factors, problem.x.device
-        u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
-        planes = factor_planes(problem.x.to(torch.int32), u)
-        kernels = weight_planes(problem.w.to(torch.int32), v)
+        planes, kernels = _planes(problem)
         geometry = problem.geometry
         settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
         with exact_convolutions():
             parts = [
-                functional.conv2d(part, kernel, *settings).to(torch.int32)
+                _integers(functional.conv2d(part, kernel, *settings))
                 for part, kernel in _exact_blocks(problem, planes, kernels)
             ]
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
+
+
+def _planes(problem: Problem) -> tuple[Tensor, Tensor]:
+    """float32 planes of activations and of weights, whose products add up to the table's."""
+    device, columns = problem.x.device, problem.w.to(torch.int32)
+    direct = direct_factor(problem.lut) if problem.lut.rank == 1 else None
+    if direct is not None:
+        return direct.planes(problem.x), weight_planes(columns, direct.v.to(device))
+    factors = problem.lut.factors
+    u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
+    return factor_planes(problem.x, u), weight_planes(columns, v)
+
+
+def _integers(sums: Tensor) -> Tensor:
+    """float32 integers as int32, in place: element by element, each as wide as before."""
+    return sums.view(torch.int32).copy_(sums)
 
 
 def _exact_blocks(problem: Problem, planes: Tensor, kernels: Tensor) -> list[tuple[Tensor, Tensor]]:

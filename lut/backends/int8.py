@@ -11,7 +11,7 @@ import hashlib
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -43,7 +43,7 @@ class BytePlanes:
     u: Tensor
     v: Tensor
 
-    @property
+    @cached_property
     def plain(self) -> bool:
         """Whether the only plane is the operand itself."""
         own = torch.arange(256, dtype=torch.uint8) ^ ZERO_POINT
@@ -62,7 +62,7 @@ class Int8:
             return "on a processor with exact int8 sums, not on this one"
         if problem.lut.rank > RANK_LIMIT or byte_planes(problem.lut) is None:
             return f"of at most {PLANE_LIMIT} planes of 8 bits, not of rank {problem.lut.rank}"
-        if problem.taps * int(np.abs(problem.lut.table).max()) >= FP32_EXACT:
+        if problem.taps * int(_largest_products(problem.lut).max()) >= FP32_EXACT:
             return f"exact for sums over {problem.taps} taps, not inexact"
         return None
 
@@ -91,6 +91,13 @@ def byte_planes(lut: LUT) -> BytePlanes | None:
     assert np.array_equal(factors.table, lut.table)
     u = torch.from_numpy((factors.u + ZERO_POINT).astype(np.uint8))
     return BytePlanes(u, torch.from_numpy(factors.v.astype(np.int8)))
+
+
+@lru_cache(maxsize=256)
+def _largest_products(lut: LUT) -> NDArray[np.int64]:
+    """The largest magnitude in each column of the table, (columns,): looked up at every call."""
+    largest: NDArray[np.int64] = np.abs(lut.table.astype(np.int64)).max(axis=0)
+    return largest
 
 
 def _within_bytes(factors: Factors) -> Factors:
@@ -180,7 +187,7 @@ def _weight_planes(problem: Problem, w: Tensor, planes: BytePlanes) -> Tensor:
 
 def _exact_blocks(problem: Problem, x: Tensor, planes: BytePlanes) -> list[tuple[Tensor, "Packed"]]:
     """Blocks of channels whose sums stay below 2**24 with the weights at hand."""
-    largest = np.abs(problem.lut.table.astype(np.int64)).max(axis=0)
+    largest = _largest_products(problem.lut)
     channels = problem.w.shape[1]
     if channels * problem.taps * int(largest.max()) < FP32_EXACT:
         return [(x, _packed(problem, problem.w, planes, x))]

@@ -1,0 +1,64 @@
+"""Factors that are a multiple of the operand, or of the operand without some of its low bits.
+
+The exact multiplier's is one; so is that of a multiplier that leaves out low bits of the
+activation. Such a factor is computed by an AND and a conversion, several times as fast as it is
+looked up.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from .table import LUT, operand_values
+
+__all__ = ["DirectFactor", "direct_factor"]
+
+BITS = 8
+WHOLE = (1 << BITS) - 1
+
+
+@dataclass(frozen=True, eq=False)
+class DirectFactor:
+    """``value(pattern & mask) · v[weight]`` is the table, and every such product exact in fp32.
+
+    v: float32 (columns, 1).
+    """
+
+    mask: int
+    signed: bool
+    v: Tensor
+
+    def planes(self, patterns: Tensor) -> Tensor:
+        """float32 values of uint8 bit patterns, of the same shape and layout."""
+        kept = patterns if self.mask == WHOLE else patterns & self.mask
+        return kept.view(torch.int8 if self.signed else torch.uint8).to(torch.float32)
+
+
+@lru_cache(maxsize=256)
+def direct_factor(lut: LUT) -> DirectFactor | None:
+    """That of a table of rank 1 and 8-bit activations, or None where the factor is another."""
+    if lut.rank != 1 or lut.a_width != BITS:
+        return None
+    u, v = lut.factors.u[:, 0], lut.factors.v
+    for signed in (False, True):
+        for low in range(BITS):
+            mask = WHOLE & ~((1 << low) - 1)
+            ratio = _ratio(u, operand_values(BITS, signed)[np.arange(1 << BITS) & mask])
+            if ratio is None:
+                continue
+            weights = (ratio * v).astype(np.float32)
+            if np.array_equal(weights.astype(np.float64), ratio * v):
+                return DirectFactor(mask, signed, torch.from_numpy(weights))
+    return None
+
+
+def _ratio(u: NDArray[np.int64], values: NDArray[np.int64]) -> float | None:
+    """The number by which `values` times it is `u`, where that is a multiple of 1 / 256."""
+    at = int(np.abs(values).argmax())
+    ratio = float(u[at] / values[at])
+    exact = (ratio * (1 << BITS)).is_integer() and np.array_equal(ratio * values, u)
+    return ratio if exact else None
