@@ -65,10 +65,10 @@ def test_convolutions_are_those_of_the_look_up(
     results = []
     for of in (direct_factor, _none):
         monkeypatch.setattr(float32, "direct_factor", of)
-        for padding in (0, 1):
-            results.append(
-                approx_conv2d(x, w, lut, padding=padding, groups=groups, backend="float32")
-            )
+        results += [
+            approx_conv2d(x, w, lut, padding=padding, groups=groups, backend="float32")
+            for padding in (0, 1)
+        ]
     assert all(torch.equal(a, b) for a, b in zip(results[:2], results[2:], strict=True))
 
 
