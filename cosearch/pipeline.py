@@ -4,6 +4,7 @@ import importlib
 import time
 from dataclasses import dataclass
 
+from cosearch.data import check_data_set
 from cosearch.leading import Call, Leader, calls, leading
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
@@ -31,7 +32,8 @@ STAGES: dict[str, Stage] = {
 
 
 def run_stages(run: RunFolder, progress: Progress) -> None:
-    """Every stage that is not finished, in order."""
+    """Every stage that is not finished, in order; at once an error where there are no images."""
+    check_data_set(run.config.data)
     with run.locked(), leading() as leader:
         for number, stage in enumerate(STAGES.values(), 1):
             heading = f"[{number}/{len(STAGES)}] {stage.name}: {stage.title}"

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 from hw.errors import unknown_name
 
-from .cifar10 import cifar10
+from .cifar10 import cifar10, place
 from .data_set import DataSet as DataSet
 from .data_set import Split as Split
 from .digits import digits
-from .image_folder import image_folder
+from .image_folder import image_folder, source
 
 if TYPE_CHECKING:
     from cosearch.config import Data
@@ -19,6 +19,14 @@ DATA_SETS: "dict[str, Callable[[int, Data], DataSet]]" = {
     "cifar10": cifar10,
     "image_folder": image_folder,
 }
+# What finds the images that ``data.path`` names.
+PLACES: dict[str, Callable[[str], object]] = {"cifar10": place, "image_folder": source}
+
+
+def check_data_set(settings: "Data") -> None:
+    """InputError where the images are not there; they are not read yet."""
+    if settings.name in PLACES:
+        PLACES[settings.name](settings.path)
 
 
 def load_data_set(name: str, seed: int, settings: "Data | None" = None) -> DataSet:

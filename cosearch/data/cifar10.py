@@ -41,7 +41,7 @@ def cifar10(seed: int, settings: "Data") -> DataSet:
     """Stratified halves of the training images, and the test images in their order."""
     import torch
 
-    files = _files(_found(settings.path))
+    files = _files(place(settings.path))
     parts = [_batch(files, name) for name in TRAINING]
     if len({len(labels) for _, labels in parts}) != 1:
         raise InputError("training files of CIFAR-10 must have equal numbers of images, not others")
@@ -57,8 +57,10 @@ def cifar10(seed: int, settings: "Data") -> DataSet:
     return DataSet("cifar10", CLASSES, 3, 32, 1 / 255, splits)
 
 
-def _found(path: str) -> Path:
-    """The folder or archive that ``data.path`` names, itself or in it."""
+def place(path: str) -> Path:
+    """The folder or archive that ``data.path`` names, itself or in it; InputError where there is
+    none.
+    """
     given = Path(path)
     inside = [given / name for name in (*FOLDERS, *ARCHIVES)]
     there = [p for p in inside if p.exists()] if path and given.is_dir() else []

@@ -25,7 +25,7 @@ LARGEST_SIDE = 1024
 
 def image_folder(seed: int, settings: "Data") -> DataSet:
     """RGB images, all of one square size; equal seeds give equal splits."""
-    names, read = _source(settings.path)
+    names, read = source(settings.path)
     classes = sorted({name.parent.name for name in names})
     if len(classes) < 2:
         raise InputError(
@@ -42,7 +42,7 @@ def image_folder(seed: int, settings: "Data") -> DataSet:
 Read = Callable[[PurePosixPath], bytes]
 
 
-def _source(path: str) -> tuple[list[PurePosixPath], Read]:
+def source(path: str) -> tuple[list[PurePosixPath], Read]:
     """Names of all images in order, and what reads one."""
     root = Path(path)
     if path and root.is_dir():

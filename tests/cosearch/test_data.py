@@ -1,10 +1,16 @@
 """The digits: real pixels as they are, stratified splits that depend on the seed alone."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 
-from cosearch.data import DATA_SETS, DataSet, load_data_set
+from cosearch.config import Config, overridden
+from cosearch.data import DATA_SETS, DataSet, check_data_set, load_data_set
+from cosearch.pipeline import run_stages
+from cosearch.progress import Progress
+from cosearch.run_folder import RunFolder
 from hw.errors import InputError
 
 
@@ -73,3 +79,17 @@ def test_the_configuration_knows_the_same_data_sets() -> None:
     from cosearch.config import Data
 
     assert fields(Data)[0].metadata["choices"] == tuple(DATA_SETS)
+
+
+@pytest.mark.parametrize("name", ["cifar10", "image_folder"])
+def test_images_that_are_not_there_are_missed_before_anything_is_built(
+    name: str, tmp_path: Path
+) -> None:
+    config = overridden(Config(), [f"data.name={name}", f"data.path={tmp_path / 'none'}"])
+    with pytest.raises(InputError, match=r"data\.path must be"):
+        check_data_set(config.data)
+    run = RunFolder.create(tmp_path / "run", config)
+    with pytest.raises(InputError, match=r"data\.path must be"):
+        run_stages(run, Progress(quiet=True))
+    assert not run.finished("lut")
+    check_data_set(Config().data)
