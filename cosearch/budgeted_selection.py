@@ -27,7 +27,7 @@ from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
 from hw.errors import InputError
 
-__all__ = ["Options", "budgeted_genotype", "check_selection_budget", "genotypes_of_energies"]
+__all__ = ["Options", "budgeted_genotype", "cheaper_genotypes", "check_selection_budget"]
 
 SMALLEST_SHARE = 1e-30
 PREPROCESS = -1  # in the place of an operation
@@ -201,25 +201,24 @@ def budgeted_genotype(
 
 
 @torch.no_grad()
-def genotypes_of_energies(
-    supernet: Supernet, options: Options, count: int, most_skips: int = ANY_NUMBER
+def cheaper_genotypes(
+    supernet: Supernet,
+    options: Options,
+    first: Genotype,
+    count: int,
+    most_skips: int = ANY_NUMBER,
 ) -> list[Genotype]:
-    """At most `count` different genotypes of one supernet, dearest first: its argmax, of energy E,
-    and the likeliest of at most E · (least / E) ** (k / count) for k = 1 … count - 1, where least
-    is the least energy of all genotypes.
+    """At most `count` different genotypes of one supernet: `first`, of energy E, and the likeliest
+    of at most E · (least / E) ** (k / count) for k = 1 … count - 1, where least is the least energy
+    of all genotypes.
     """
-    likeliest = supernet.genotype(most_skips)
     digests = [lut.digest for lut in supernet.candidates.luts]
-    energy = options.energy_fj(options.choice_of(likeliest, digests))
-    least, found = options.least_energy_fj(most_skips), {likeliest: None}
+    energy = options.energy_fj(options.choice_of(first, digests))
+    least, found = options.least_energy_fj(most_skips), {first: None}
     for number in range(1, count):
         most = max(energy * (least / energy) ** (number / count), least)
-        within = _likeliest(
-            supernet,
-            options,
-            [*options.constraints(most_skips), options.below(most)],
-            _at_most(options, most),
-        )
+        constraints = [*options.constraints(most_skips), options.below(most)]
+        within = _likeliest(supernet, options, constraints, _at_most(options, most))
         assert within is not None, most
         found[within] = None
     return list(found)

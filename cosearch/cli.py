@@ -418,6 +418,7 @@ def sweep(
         from cosearch.sweep.folder import SweepFolder
         from cosearch.sweep.plan import parsed_plan
         from cosearch.sweep.running import run_sweep
+        from cosearch.sweep.selections import check_selections
 
         if jobs < 1:
             _refuse(f"jobs must be at least 1, not {jobs}")
@@ -428,6 +429,7 @@ def sweep(
             base = _sweep_config(config, _settings(override, cells), seed, jobs)
             numbers = (budget_images, epochs, population, finals, selections)
             plan = parsed_plan(methods, weights, seeds, base.seed, numbers)
+            check_selections(plan, base)
             found = SweepFolder.create(out, base, plan)
         interrupted.advice = f"go on with: cosearch sweep --resume {found.path}"
         interrupted.folder = found.path

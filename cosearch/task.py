@@ -83,7 +83,12 @@ class Task:
 
     def augmentation(self, cutout: int = 0) -> Augmentation:
         """Of the images of a search, or with `cutout` of a training."""
-        return Augmentation(self.config.data.crop_padding, self.config.data.flip, cutout)
+        padding, size = self.config.data.crop_padding, self.data.size
+        if padding >= size:
+            raise InputError(
+                f"data.crop_padding must be less than the images' size ({size}), not {padding}"
+            )
+        return Augmentation(padding, self.config.data.flip, cutout)
 
     @property
     def array(self) -> ArrayModel:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from . import svg
+from .labels import LINE, Box, Place, around, placed
 from .results import LayerResult, NetworkResult
 
 TITLES = {"approximate": "approximate", "exact": "exact int8", "fp32": "fp32"}
@@ -124,13 +125,19 @@ def accuracy_against_energy(networks: Sequence[NetworkResult], basis: str) -> Ma
         "energy of the multiplications of one inference (nJ)",
         "test accuracy (%)",
     )
+    levels = [network for network in networks if network.energy_nj is None]
+    shown = [*levels, *points]
+    within = Box(frame.x.start, 0, width, frame.y.start)
+    marks = [_position(frame, network) for network in points]
+    places = placed([_places(frame, network) for network in shown], marks, within)
     return svg.drawing(
         width,
         height,
         f"Accuracy against energy of the networks; {basis}",
         frame.axes(),
-        *(_level(frame, network) for network in networks if network.energy_nj is None),
-        *(_point(frame, network) for network in points),
+        *(_level(frame, network) for network in levels),
+        *(_mark(frame, network) for network in points),
+        *(_label(place) for place in places),
     )
 
 
@@ -207,27 +214,48 @@ def _accuracy_range(percentages: Sequence[float]) -> tuple[float, float]:
     return max(0.0, math.floor(low - span * 0.6)), min(100.5, math.ceil(high + span * 0.4))
 
 
+def _position(frame: Frame, network: NetworkResult) -> tuple[float, float]:
+    """Of the mark of a network with an energy."""
+    assert network.energy_nj is not None
+    return frame.x(network.energy_nj), frame.y(network.accuracy * 100)
+
+
 def _level(frame: Frame, network: NetworkResult) -> Markup:
     y = frame.y(network.accuracy * 100)
-    label = f"{TITLES[network.role]}: {network.accuracy * 100:.2f} % (no 8-bit multipliers)"
-    return svg.group(
-        svg.line(frame.x.start, y, frame.x.end, y, f"curve {COLOURS[network.role]} dashed"),
-        svg.text(frame.x.start + 8, y - 7, label, "note halo"),
-    )
+    return svg.line(frame.x.start, y, frame.x.end, y, f"curve {COLOURS[network.role]} dashed")
 
 
-def _point(frame: Frame, network: NetworkResult) -> Markup:
-    """A mark and its label: right of it for the exact network, else below, to keep them apart."""
-    assert network.energy_nj is not None
-    x, y = frame.x(network.energy_nj), frame.y(network.accuracy * 100)
-    beside = network.role == "exact"
-    label_x, label_y = (x + 14, y - 3) if beside else (x, y + 24)
-    anchor = "start" if beside else "middle"
-    label = f"{network.accuracy * 100:.2f} %, {energy_text(network.energy_nj)}"
+def _mark(frame: Frame, network: NetworkResult) -> Markup:
+    path = shape_path(network.role, *_position(frame, network))
+    return svg.path(path, f"mark {COLOURS[network.role]}")
+
+
+def _places(frame: Frame, network: NetworkResult) -> list[Place]:
+    """Where a network's label may stand: around its mark, or at either end of its line."""
+    title, accuracy = TITLES[network.role], f"{network.accuracy * 100:.2f} %"
+    if network.energy_nj is not None:
+        lines = (title, f"{accuracy}, {energy_text(network.energy_nj)}")
+        first = "right" if network.role == "exact" else "below"
+        return around(*_position(frame, network), lines, first)
+    y, words = frame.y(network.accuracy * 100), (f"{title}: {accuracy} (no 8-bit multipliers)",)
+    ends = ((frame.x.start + 8, "start"), (frame.x.end - 8, "end"))
+    return [Place(x, y + shift, anchor, words) for x, anchor in ends for shift in (-7, 16)]
+
+
+def _label(place: Place) -> Markup:
+    """The first of several lines is a heading."""
+    several = len(place.lines) > 1
     return svg.group(
-        svg.path(shape_path(network.role, x, y), f"mark {COLOURS[network.role]}"),
-        svg.text(label_x, label_y, TITLES[network.role], "note strong halo", anchor),
-        svg.text(label_x, label_y + 15, label, "note halo", anchor),
+        *(
+            svg.text(
+                place.x,
+                place.y + LINE * number,
+                line,
+                "note strong halo" if several and number == 0 else "note halo",
+                place.anchor,
+            )
+            for number, line in enumerate(place.lines)
+        )
     )
 
 

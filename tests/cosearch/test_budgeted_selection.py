@@ -15,6 +15,7 @@ from cosearch.budgeted_selection import (
     PREPROCESS,
     Options,
     budgeted_genotype,
+    cheaper_genotypes,
     check_selection_budget,
 )
 from cosearch.config import Config, Search
@@ -192,3 +193,41 @@ def test_the_integer_program_finds_the_best_of_all(seed: int) -> None:
 def test_the_budget_is_for_argmax_only() -> None:
     with pytest.raises(InputError, match=r"search\.selection must be 'argmax'"):
         Config(search=Search(selection_budget=0.5, selection="perturbation"))
+
+
+@pytest.mark.parametrize("most_skips", [-1, 1])
+def test_cheaper_genotypes_are_the_likeliest_of_their_energies(
+    options: Options, most_skips: int
+) -> None:
+    """Against all genotypes of the space."""
+    net = supernet(5)
+    own, count = net.genotype(most_skips), 4
+    found = cheaper_genotypes(net, options, own, count, most_skips)
+    scores = np.array([_score(net, options, index) for index in range(len(options.options))])
+    used = np.array([o.macs * ENERGIES[o.multiplier] for o in options.options])
+    totals, energies = _of_all(options, scores, used, most_skips)
+    energy = options.energy_fj(options.choice_of(own, DIGESTS))
+    least = float(energies.min())
+    assert found[0] == own and len(set(found)) == len(found) > 2
+    assert options.least_energy_fj(most_skips) == pytest.approx(least)
+    best = {
+        round(float(totals[energies <= most * (1 + 1e-9)].max()), 6)
+        for most in (energy * (least / energy) ** (k / count) for k in range(1, count))
+    }
+    picked = [options.choice_of(genotype, DIGESTS) for genotype in found[1:]]
+    assert {round(float(scores[choice].sum()), 6) for choice in picked} == best
+    spent = [options.energy_fj(choice) for choice in picked]
+    assert spent == sorted(spent, reverse=True) and spent[0] < energy
+
+
+def _of_all(
+    options: Options, scores: np.ndarray, used: np.ndarray, most_skips: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Score and energy of every genotype."""
+    skips = np.array([o.operation == 1 and o.cell_type == "normal" for o in options.options])
+    every = [np.array(list(cells(options, cell_type))) for cell_type in CELL_TYPES]
+    if most_skips >= 0:
+        every[0] = every[0][skips[every[0]].sum(1) <= most_skips]
+    normal, reduction = ([v[cell].sum(1) for v in (scores, used)] for cell in every)
+    fixed = options.fixed_macs * options.exact_fj
+    return normal[0][:, None] + reduction[0], fixed + normal[1][:, None] + reduction[1]

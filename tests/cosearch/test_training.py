@@ -16,6 +16,8 @@ from cosearch.operations import Arithmetic, changes_nothing
 from cosearch.space import SearchSpace
 from cosearch.training import Training
 
+from hw.errors import InputError
+
 from .smooth import OPERATIONS
 from .test_searching import EndedError, _kill_after, _same, small_search
 
@@ -106,6 +108,14 @@ def test_a_regularised_training_goes_on_bit_for_bit(tmp_path: Path) -> None:
     row = resumed.one_epoch()
     assert (row["loss"], row["accuracy"]) == (expected["loss"], expected["accuracy"])
     assert _same(straight.state(), resumed.state())
+
+
+def test_crops_leave_something_of_an_image() -> None:
+    search = small_search()
+    data = replace(search.task.config.data, crop_padding=8)
+    task = replace(search.task, config=replace(search.task.config, data=data))
+    with pytest.raises(InputError, match=r"less than the images' size \(8\), not 8"):
+        task.augmentation()
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device is not here")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
 from lut import LUT, approx_conv2d, approx_linear
 from lut.backends import float32
@@ -62,14 +63,16 @@ def test_convolutions_are_those_of_the_look_up(
     lut = dropping(3, signed=True)
     x = torch.randint(0, 256, (2, 4, 6, 5)).to(torch.uint8).view(torch.int8)
     w = torch.randint(0, 256, (4, 4 // groups, 3, 3)).to(torch.uint8).view(torch.int8)
-    results = []
-    for of in (direct_factor, _none):
-        monkeypatch.setattr(float32, "direct_factor", of)
-        results += [
+
+    def results() -> list[Tensor]:
+        return [
             approx_conv2d(x, w, lut, padding=padding, groups=groups, backend="float32")
             for padding in (0, 1)
         ]
-    assert all(torch.equal(a, b) for a, b in zip(results[:2], results[2:], strict=True))
+
+    converted = results()
+    monkeypatch.setattr(float32, "direct_factor", _none)
+    assert all(torch.equal(a, b) for a, b in zip(converted, results(), strict=True))
 
 
 def _none(lut: LUT) -> DirectFactor | None:
