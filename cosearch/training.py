@@ -15,7 +15,13 @@ from cosearch.assignment import Assignment, assigned
 from cosearch.batches import Batches
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.data import Split
-from cosearch.device import computing, placed, torch_device
+from cosearch.device import (
+    computing,
+    device_generator_state,
+    placed,
+    set_device_generator_state,
+    torch_device,
+)
 from cosearch.distributed import averaged, same_everywhere, shared
 from cosearch.epoch import Pause, Tally
 from cosearch.genotype import Genotype
@@ -242,6 +248,7 @@ class Training:
             "begun": self._begun_state(),
             "generator": self.generator.get_state(),
             "global_generator": torch.get_rng_state(),
+            "device_generator": device_generator_state(self.device),
         }
 
     def _begun_state(self) -> dict[str, Any] | None:
@@ -258,6 +265,7 @@ class Training:
             self.optimiser.load_state_dict(state["optimiser"])
             self.generator.set_state(state["generator"])
             torch.set_rng_state(state["global_generator"])
+            set_device_generator_state(self.device, state.get("device_generator"))
             self.begun = self._begun_of(state["begun"])
             self.epoch = int(state["epoch"])
         except (KeyError, RuntimeError, ValueError, TypeError) as error:
