@@ -26,6 +26,9 @@ OPERATIONS = (
     "dil_conv_3x3",
     "dil_conv_5x5",
 )
+"""Those of DARTS."""
+NOISE = "noise"
+KNOWN_OPERATIONS = (*OPERATIONS, NOISE)
 BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
 OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
@@ -259,7 +262,7 @@ class Space(Section):
     cells: int = _setting(3, "cells of the network", minimum=1, maximum=64)
     nodes: int = _setting(2, "intermediate nodes of a cell", minimum=1, maximum=8)
     operations: tuple[str, ...] = _setting(
-        OPERATIONS, "operations an edge may choose", choices=OPERATIONS
+        OPERATIONS, "operations an edge may choose", choices=KNOWN_OPERATIONS
     )
     approximated: tuple[str, ...] = _setting(
         INSIDE_CELLS,
@@ -272,6 +275,11 @@ class Space(Section):
         _check_list("space.operations", self.operations)
         if self.operations == ("none",):
             raise InputError("space.operations must hold an operation beside 'none', not it alone")
+        if set(self.operations) <= {"none", NOISE}:
+            raise InputError(
+                "space.operations must hold an operation that passes something on, not "
+                f"{' and '.join(map(repr, self.operations))} alone"
+            )
         _check_list("space.approximated", self.approximated, may_be_empty=True)
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from cosearch.device import placed, torch_device
-from cosearch.genotype import Genotype
+from cosearch.genotype import Genotype, check_hardware
 from cosearch.layers import layer_records
 from cosearch.network_costs import NetworkCosts, float_costs, network_costs
 from cosearch.run_folder import ROLES, RunFolder
@@ -47,7 +47,10 @@ class LayerEnergy:
 
 
 def integer_network(role: str, task: Task, genotype: Genotype, run: RunFolder) -> IntegerNetwork:
-    """The trained network of `role` as the integers that hardware computes."""
+    """The trained network of `role` as the integers that hardware computes; InputError where the
+    genotype has noise, which it cannot.
+    """
+    check_hardware(genotype, str(run.genotype))
     network = trained_network(role, task, genotype, run)
     return integerise(network, task.input_shape, task.data.pixel_scale)
 

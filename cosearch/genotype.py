@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cosearch.config import OPERATIONS
+from cosearch.config import KNOWN_OPERATIONS, NOISE
 from hw.errors import InputError, unknown_name
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "Gene",
     "Genotype",
     "MultiplierChoice",
+    "check_hardware",
 ]
 
 FORMAT = 1
@@ -52,8 +53,8 @@ class Gene:
     multiplier: MultiplierChoice | None
 
     def __post_init__(self) -> None:
-        if self.operation not in OPERATIONS or self.operation == "none":
-            raise unknown_name("operation", self.operation, set(OPERATIONS) - {"none"})
+        if self.operation not in KNOWN_OPERATIONS or self.operation == "none":
+            raise unknown_name("operation", self.operation, set(KNOWN_OPERATIONS) - {"none"})
 
     def to_json(self) -> dict[str, Any]:
         multiplier = self.multiplier.to_json() if self.multiplier else None
@@ -208,6 +209,17 @@ def _ends(data: Any) -> tuple[MultiplierChoice, MultiplierChoice] | None:
         return None
     first, last = map(MultiplierChoice.from_json, data)
     return first, last
+
+
+def check_hardware(genotype: Genotype, source: str) -> None:
+    """InputError that names `source` where an edge has an operation that no hardware computes."""
+    cells = (genotype.normal, genotype.reduction)
+    noise = sum(g.operation == NOISE for cell in cells for node in cell.nodes for g in node)
+    if noise:
+        raise InputError(
+            f"{source} must hold operations that hardware has, not {NOISE!r} on {noise} of its "
+            "edges"
+        )
 
 
 def genotype_of(choose: Callable[[str], CellGenotype]) -> Genotype:

@@ -24,7 +24,7 @@ from lut.layers import observed_together
 __all__ = ["Edge", "Edges", "can_merge", "follow_first", "merged_preprocess"]
 
 POOLS = ("max_pool_3x3", "avg_pool_3x3")
-SKIP = "skip_connect"
+SKIP, NOISE = "skip_connect", "noise"
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +149,11 @@ def _pool(state: State, operation: nn.Module) -> Tensor:
 
 
 def _own_names(edge: Edge) -> list[str]:
-    """Operations that an edge computes itself: no pools, and no skip that changes nothing."""
-    shared = {*POOLS, SKIP} if edge.stride == 1 else {*POOLS}
-    return [name for name in edge.operations if name not in shared]
+    """Operations that an edge computes itself and whose end is a batch norm: no pools, no noise,
+    and no skip that changes nothing.
+    """
+    others = {*POOLS, NOISE, SKIP} if edge.stride == 1 else {*POOLS, NOISE}
+    return [name for name in edge.operations if name not in others]
 
 
 def _sum(
@@ -165,6 +167,8 @@ def _sum(
     plain = dict(pools)
     if SKIP in edge.operations and edge.stride == 1:
         plain[SKIP] = state.x
+    if NOISE in edge.operations:
+        plain[NOISE] = edge.operations[NOISE](state.x)
     names = [*_own_names(edge), *plain]
     weights = torch.stack([edge.weights[edge.rows[name]] for name in names])
     return weighted_sum(weights, normed, list(plain.values()), base)

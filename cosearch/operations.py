@@ -19,6 +19,7 @@ __all__ = [
     "Arithmetic",
     "ConvolutionSequence",
     "FactorisedReduce",
+    "Noise",
     "changes_nothing",
     "operation_kinds",
     "relu_conv_bn",
@@ -124,6 +125,19 @@ class FactorisedReduce(nn.Module):
         return torch.cat(halves, dim=1)
 
 
+class Noise(nn.Module):
+    """Numbers from N(0, 1), drawn anew in every pass, in the place of its input, also in eval mode
+    (Zela et al., ICLR 2020, space S4). Drawn by torch's own generator of the device; no gradient.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, x: Tensor, mixture: Tensor | None = None) -> Tensor:
+        return torch.randn_like(x[:, :, :: self.stride, :: self.stride])
+
+
 def relu_conv_bn(in_channels: int, out_channels: int, arithmetic: Arithmetic) -> nn.Module:
     """ReLU, 1×1 convolution, batch norm."""
     convolution = arithmetic.convolution(in_channels, out_channels, 1)
@@ -152,6 +166,10 @@ def _skip(channels: int, stride: int, arithmetic: Arithmetic) -> nn.Module:
 def changes_nothing(operation: nn.Module) -> bool:
     """Whether it is a skip of stride 1."""
     return isinstance(operation, ConvolutionSequence) and not operation.layers
+
+
+def _noise(channels: int, stride: int, arithmetic: Arithmetic) -> nn.Module:
+    return Noise(stride)
 
 
 def _separable(kernel: int) -> "Builder":
@@ -202,6 +220,7 @@ OPERATIONS: dict[str, Builder] = {
     "sep_conv_5x5": _separable(5),
     "dil_conv_3x3": _dilated(3),
     "dil_conv_5x5": _dilated(5),
+    "noise": _noise,
 }
 
 

@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import Parameter
 
+from cosearch.device import device_generator_state, set_device_generator_state
+
 __all__ = ["at", "filled_gradients", "frozen", "undisturbed"]
 
 
@@ -24,15 +26,18 @@ def frozen(parameters: Sequence[Parameter]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def undisturbed(network: nn.Module) -> Iterator[None]:
-    """Afterwards buffers (batch norms' statistics, observers' ranges) and torch's generator of the
-    CPU are as they were before.
+    """Afterwards buffers (batch norms' statistics, observers' ranges) and torch's generators of the
+    CPU and of the network's device are as they were before: what draws, draws the same again.
     """
+    device = next(network.parameters()).device
+    on_device = device_generator_state(device)
     before = [(buffer, buffer.clone()) for buffer in network.buffers()]
     generator = torch.get_rng_state()
     try:
         yield
     finally:
         torch.set_rng_state(generator)
+        set_device_generator_state(device, on_device)
         for buffer, value in before:
             buffer.copy_(value)
 

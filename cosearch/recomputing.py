@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from cosearch.choices import Choices
+from cosearch.operations import Noise
 from lut.quantisation import ActivationQuantiser
 
 __all__ = ["recomputed"]
@@ -17,14 +18,15 @@ __all__ = ["recomputed"]
 def recomputed(module: nn.Module, *inputs: Tensor | Choices) -> Tensor:
     """`module(*inputs)`, its activations recomputed in the backward pass.
 
-    The second pass is the first one bit for bit and leaves running statistics and observers alone.
-    The module must draw nothing.
+    The second pass is the first one bit for bit and leaves running statistics and observers alone;
+    noise is that of the first pass.
     """
+    draws = any(isinstance(part, Noise) for part in module.modules())
     result: Tensor = checkpoint(
         module,
         *inputs,
         use_reentrant=False,
-        preserve_rng_state=False,
+        preserve_rng_state=draws,
         context_fn=lambda: (contextlib.nullcontext(), _again(module)),
     )
     return result

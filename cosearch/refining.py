@@ -24,7 +24,7 @@ from torch import nn
 from cosearch.assignment import inner_layers
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Space
-from cosearch.genotype import Genotype
+from cosearch.genotype import Genotype, check_hardware
 from cosearch.layers import layer_macs
 from cosearch.progress import Progress
 from cosearch.refinement import REFINEMENTS, Indices, Measured, Problem, refinement
@@ -103,6 +103,7 @@ def refine(
     torch.set_num_threads(run.config.threads)
     with run.locked():
         task, genotype = Task.of(run), read_genotype(run)
+        check_hardware(genotype, str(run.genotype))
         problem = problem_of(run, task, genotype, settings)
         work = run.path / "refining" / _digest([problem.key, asdict(settings)])[:12]
         refined = _begun(work) or _begin(run, work, problem, genotype, settings, progress)

@@ -14,6 +14,7 @@ from cosearch.batches import Pairs
 from cosearch.budgeted_selection import Options, budgeted_genotype, check_selection_budget
 from cosearch.captured import CapturedSteps
 from cosearch.checkpoint import save_checkpoint
+from cosearch.config import NOISE
 from cosearch.device import (
     device_generator_state,
     placed,
@@ -36,7 +37,7 @@ from cosearch.optimisers import search_optimisers, set_rate
 from cosearch.perturbation import perturbation_scores
 from cosearch.progress import Progress
 from cosearch.run_folder import RunFolder
-from cosearch.selection import ANY_NUMBER, normal_skips, selected
+from cosearch.selection import ANY_NUMBER, normal_noise, normal_skips, selected
 from cosearch.strategies import Batch, strategy
 from cosearch.strategies.strategy import Step, StepResult
 from cosearch.supernet import Supernet
@@ -416,6 +417,8 @@ class Search:
             batch = self._first_validation_images(self.settings.batch_size)[0]
             value = largest_hessian_eigenvalue(self.supernet, batch)
             guards["hessian_eigenvalue"] = value
+        if NOISE in self.supernet.space.operations:
+            guards["noise"] = normal_noise(self.supernet.genotype())
         return guards
 
     def _metrics(self, result: EpochResult) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from cosearch.choices import Choices
+from cosearch.config import NOISE
 from cosearch.genotype import (
     CellGenotype,
     CellMultipliers,
@@ -23,7 +24,7 @@ from cosearch.operations import operation_kinds
 from cosearch.space import CellPlace, SearchSpace
 from lut import LUT
 
-__all__ = ["ANY_NUMBER", "Scores", "argmax_scores", "normal_skips", "selected"]
+__all__ = ["ANY_NUMBER", "Scores", "argmax_scores", "normal_noise", "normal_skips", "selected"]
 
 ANY_NUMBER = -1  # of skips
 SKIP = "skip_connect"
@@ -82,6 +83,11 @@ def selected(
 def normal_skips(genotype: Genotype) -> int:
     """Skips in the normal cell."""
     return sum(gene.operation == SKIP for node in genotype.normal.nodes for gene in node)
+
+
+def normal_noise(genotype: Genotype) -> int:
+    """Edges of the normal cell that are noise."""
+    return sum(gene.operation == NOISE for node in genotype.normal.nodes for gene in node)
 
 
 def _cell(

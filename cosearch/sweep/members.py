@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 
+from cosearch.config import NOISE, Space
 from cosearch.metrics import read_metrics
 from cosearch.pipeline import run_stage
 from cosearch.progress import Progress
@@ -17,7 +18,7 @@ from cosearch.sweep.selections import found_genotypes
 from cosearch.task import Task
 from hw.errors import InputError
 
-__all__ = ["baseline_images", "check_baselines", "check_budget", "work_on"]
+__all__ = ["baseline_images", "check_baselines", "check_budget", "check_space", "work_on"]
 
 
 def work_on(sweep: SweepFolder, member: Member, progress: Progress, *, join: bool) -> bool:
@@ -54,6 +55,14 @@ def check_baselines(plan: Plan) -> None:
         raise InputError(
             f"methods must not hold {', '.join(asked)} where Optuna is not installed; "
             "install cosearch[baselines], or optuna"
+        )
+
+
+def check_space(space: Space) -> None:
+    """InputError where a sweep cannot compare what may be found in a space."""
+    if NOISE in space.operations:
+        raise InputError(
+            f"space.operations must hold operations that hardware has in a sweep, not {NOISE!r}"
         )
 
 

@@ -22,7 +22,7 @@ from cosearch.progress import Progress
 from cosearch.sweep.assessment import Limits, limits
 from cosearch.sweep.finals import Final, chosen, is_done, train_final
 from cosearch.sweep.folder import SweepFolder, claimed
-from cosearch.sweep.members import check_baselines, check_budget, work_on
+from cosearch.sweep.members import check_baselines, check_budget, check_space, work_on
 from cosearch.sweep.results import SweepResults, sweep_results
 from cosearch.task import Task
 from hw.errors import InputError
@@ -42,6 +42,7 @@ def run_sweep(
     have in hand, too; then which genotypes are judged depends on who is faster.
     """
     check_baselines(sweep.plan)
+    check_space(sweep.config.space)
     bounds = _prepared(sweep, progress)
     if jobs == 1:
         _work(sweep, bounds, progress, join)

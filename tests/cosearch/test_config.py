@@ -122,6 +122,7 @@ def test_the_shipped_digits_configuration_is_the_default() -> None:
     [
         ("digits-s2", "skip_connect,sep_conv_3x3"),
         ("digits-s3", "none,skip_connect,sep_conv_3x3"),
+        ("digits-s4", "noise,sep_conv_3x3"),
     ],
 )
 def test_the_robust_subspaces_differ_in_their_operations_alone(name: str, operations: str) -> None:
@@ -211,7 +212,7 @@ WRONG_TABLES = {
     "unknown operation": (
         {"space": {"operations": ["sep_conf_3x3"]}},
         "space.operations must be one of avg_pool_3x3, dil_conv_3x3, dil_conv_5x5, max_pool_3x3, "
-        "none, sep_conv_3x3, sep_conv_5x5, skip_connect, not 'sep_conf_3x3'; "
+        "noise, none, sep_conv_3x3, sep_conv_5x5, skip_connect, not 'sep_conf_3x3'; "
         "did you mean 'sep_conv_3x3'?",
     ),
     "no list": (
@@ -229,6 +230,11 @@ WRONG_TABLES = {
     "none alone": (
         {"space": {"operations": ["none"]}},
         "space.operations must hold an operation beside 'none', not it alone",
+    ),
+    "noise alone": (
+        {"space": {"operations": ["none", "noise"]}},
+        "space.operations must hold an operation that passes something on, not 'none' and 'noise' "
+        "alone",
     ),
     "unknown strategy": (
         {"search": {"strategy": "dart"}},

@@ -15,7 +15,6 @@ from cosearch.operations import OPERATIONS as OPERATION_BUILDERS
 from cosearch.operations import Arithmetic, changes_nothing
 from cosearch.space import SearchSpace
 from cosearch.training import Training
-
 from hw.errors import InputError
 
 from .smooth import OPERATIONS
