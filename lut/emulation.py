@@ -16,6 +16,7 @@ from .backends.cuda_depthwise import Depthwise, Grid, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
 from .backends.cuda_mixture import has_mixture_gradient, mixture_gradient
 from .candidates import Tables
+from .depthwise import has_columns, looked_up, summed_by_pattern
 from .geometry import ConvGeometry
 from .planes import exact_convolutions, factor_planes, padded_images, weight_planes
 from .quantisation import levels_of, quantise, weight_scales
@@ -93,10 +94,14 @@ def _mixed(x: Tensor, levels: Tensor, operands: Operands) -> Tensor:
     tables, geometry = operands.tables, operands.geometry
     assert operands.mixture is not None and tables.basis is not None
     u, v = tables.u(x.device), tables.v(x.device)
-    rows = _padded_patterns(x, operands, tables.luts[0].a_width).to(torch.int32)
+    rows = _padded_patterns(x, operands, tables.luts[0].a_width)
     columns = levels.to(torch.int64) & (v.shape[1] - 1)
+    mixed = mixed_tables(operands.mixture, v)
+    if has_columns(rows, columns, geometry):
+        products = (mixed.double() @ u.double().T).to(torch.float32)  # exact where one-hot
+        return looked_up(rows, products[columns[:, 0]], geometry)
     planes = factor_planes(rows, u)
-    kernels = weight_planes(columns, mixed_tables(operands.mixture, v))
+    kernels = weight_planes(columns, mixed)
     block = tables.exact_channels(levels[0, 0].numel()) * u.shape[1]
     return _blocked_convolution(planes, kernels, geometry, block)
 
@@ -345,8 +350,11 @@ def _plane_sums(scaled: Tensor, shape: torch.Size, operands: Operands) -> Tensor
     """The gradient of mixed kernels of this shape, float32."""
     tables, dtype = operands.tables, scaled.dtype
     u = tables.u(scaled.device)
-    patterns = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
-    rows = patterns.to(torch.int32)
+    rows = _padded_patterns(operands.x_levels(), operands, tables.luts[0].a_width)
+    if has_columns(rows, operands.w, operands.geometry):
+        taps = (shape[2], shape[3])
+        sums = summed_by_pattern(rows, scaled, taps, operands.geometry.without_padding())
+        return (sums[..., : len(u)] @ u.double()).permute(0, 3, 1, 2).float()
     kernels = scaled.new_empty(shape)
     settings = _backward_settings(operands.geometry.without_padding())
     few = max(1, PLANE_VALUES // (rows[0].numel() * u.shape[1]))

@@ -1,6 +1,7 @@
 """Every genotype that a member of a sweep judged, one JSON object a line, in order of time.
 
-A search has one line: its genotype, with the images and seconds of search and judgement together.
+The first line of a search counts the images and seconds of search and judgement together, the
+others those of their judgement alone.
 """
 
 import json

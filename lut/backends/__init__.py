@@ -4,6 +4,7 @@ from hw.errors import InputError, unknown_name
 
 from .backend import Backend as Backend
 from .backend import Problem as Problem
+from .columns import Columns
 from .cuda_factorised import CudaFactorised
 from .cuda_table import CudaTable
 from .float32 import Float32
@@ -14,6 +15,7 @@ from .table import Table
 BACKENDS: dict[str, Backend] = {
     "int8": Int8(),
     "float32": Float32(),
+    "columns": Columns(),
     "rows": Rows(),
     "cuda_factorised": CudaFactorised(),
     "cuda_table": CudaTable(),
