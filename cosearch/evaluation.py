@@ -19,7 +19,7 @@ from cosearch.task import Task, read_genotype
 from cosearch.training import network_for, trained_network
 from export import IntegerNetwork, integerise
 
-__all__ = ["LayerEnergy", "evaluation", "integer_network", "layer_energies"]
+__all__ = ["LayerEnergy", "evaluation", "integer_network", "layer_energies", "operation_of"]
 
 FLOAT_BATCH = 256
 COUNTS = (
@@ -63,7 +63,7 @@ def layer_energies(
     return tuple(
         LayerEnergy(
             layer=node.layer,
-            operation=_operation(node.layer, task, genotype),
+            operation=operation_of(node.layer, task, genotype),
             multiplier=node.lut.name,
             lut_sha256=node.lut.digest,
             macs=node.macs,
@@ -165,7 +165,7 @@ def _float_logits(task: Task, genotype: Genotype, run: RunFolder, images: Tensor
     return torch.cat(parts)
 
 
-def _operation(layer: str, task: Task, genotype: Genotype) -> str:
+def operation_of(layer: str, task: Task, genotype: Genotype) -> str:
     """What the layer belongs to: an operation's name, "preprocess", "stem" or "classifier"."""
     path = layer.split(".")
     if path[0] != "cells":

@@ -23,9 +23,9 @@ from torch import nn
 
 from cosearch.assignment import inner_layers
 from cosearch.checkpoint import load_checkpoint
-from cosearch.config import Space
+from cosearch.evaluation import operation_of
 from cosearch.genotype import Genotype, check_hardware
-from cosearch.layers import layer_macs
+from cosearch.layers import layer_kind, layer_macs
 from cosearch.progress import Progress
 from cosearch.refinement import REFINEMENTS, Indices, Measured, Problem, refinement
 from cosearch.refinement.sensitivity import FILE, read_sensitivities
@@ -93,11 +93,6 @@ def refine(
             f"{run.path} must hold the result of 'train' before it is refined; "
             f"run first: cosearch train {run.path}"
         )
-    if run.config.space.approximated != Space().approximated or run.config.multipliers.by_operation:
-        raise InputError(
-            f"{run.path} must be a run in which every layer of a cell may use every candidate, not "
-            "one with space.approximated or multipliers.by_operation"
-        )
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise InputError(f"--out must be a new or an empty folder, not {out}")
     torch.set_num_threads(run.config.threads)
@@ -138,7 +133,24 @@ def problem_of(
         candidates=Candidates(luts, task.library.basis(names), task.config.train.gradient),
         budget=settings.energy_budget,
         key=_digest(what),
+        allowed=_allowed(layers, task, genotype),
     )
+
+
+def _allowed(
+    layers: Mapping[str, ApproxConv2d], task: Task, genotype: Genotype
+) -> NDArray[np.bool_]:
+    """Which candidates each layer may have, (L, M): the exact one alone where its kind is not
+    approximated, else those of its operation.
+    """
+    count, by_operation = len(task.config.multipliers.candidates), task.config.multipliers.allowed()
+    allowed = np.zeros((len(layers), count), np.bool_)
+    for row, (path, layer) in zip(allowed, layers.items(), strict=True):
+        approximated = layer_kind(path, layer) in task.space.approximated
+        operation = operation_of(path, task, genotype)
+        numbers = by_operation.get(operation, tuple(range(count))) if approximated else (0,)
+        row[list(numbers)] = True
+    return allowed
 
 
 def _fixed_fj(network: nn.Module, macs: Mapping[str, int], task: Task) -> float:

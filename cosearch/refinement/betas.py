@@ -34,7 +34,9 @@ TEMPERATURE, TEMPERATURE_END = 1.0, 0.1
 
 
 def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[np.float64]:
-    """Logarithms of the shares at a temperature of 1, (L, M), after `PASSES` over the images."""
+    """Logarithms of the shares at a temperature of 1, (L, M), after `PASSES` over the images; 0
+    for what a layer may not have, whose share is 0.
+    """
     device = problem.images[0].images.device
     shape = (len(problem.layers), len(problem.luts))
     betas = nn.Parameter(torch.zeros(shape, device=device))
@@ -42,9 +44,10 @@ def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[n
     energy = _relative_energy(problem, device)
     budget = Budget.of(problem.budget, BUDGET_RATE, device=device)
     temperature = TEMPERATURE
+    forbidden = torch.from_numpy(~problem.options).to(device)
 
     def shares() -> Tensor:
-        return (betas / temperature).softmax(-1)
+        return (betas / temperature).masked_fill(forbidden, -torch.inf).softmax(-1)
 
     with (
         undisturbed(problem.network),
@@ -61,8 +64,8 @@ def beta_scores(problem: Problem, folder: Path, progress: Progress) -> NDArray[n
                 optimiser.step()
                 with torch.no_grad():
                     budget.ascend(energy(shares()))
-    found = betas.detach().cpu().double().log_softmax(-1)
-    return np.asarray(found.numpy())
+    among = betas.detach().double().masked_fill(forbidden, -torch.inf).log_softmax(-1)
+    return np.asarray(among.masked_fill(forbidden, 0.0).cpu().numpy())
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from cosearch.assignment import Assignment, inner_layers
-from cosearch.binary_program import Constraint, best_choice, one_of_each
+from cosearch.binary_program import Constraint, best_choice, exactly, one_of_each
 from cosearch.genotype import MultiplierChoice
 from cosearch.passes import undisturbed
 from cosearch.strategies import Batch
@@ -40,7 +40,8 @@ class Problem:
     inference; fixed_fj: energy of the latter; energies_fj (M,) of one multiplication, the exact
     multiplier's first. Losses are those on
     `images`, after batch norms have been re-estimated on `statistics` where there are any.
-    `budget`: largest relative energy; `key`: says what measurements depend on.
+    `budget`: largest relative energy; `key`: says what measurements depend on. `allowed` (L, M):
+    which multipliers a layer may have, None: any.
     """
 
     network: nn.Module
@@ -56,6 +57,13 @@ class Problem:
     candidates: Candidates
     budget: float
     key: str
+    allowed: NDArray[np.bool_] | None = None
+
+    @property
+    def options(self) -> NDArray[np.bool_]:
+        """Which multipliers a layer may have, (L, M)."""
+        shape = (len(self.layers), len(self.energies_fj))
+        return np.ones(shape, np.bool_) if self.allowed is None else self.allowed
 
     def relative_energy(self, chosen: Indices) -> float:
         """Energy of all multiplications relative to that with the exact multiplier everywhere."""
@@ -70,8 +78,8 @@ class Problem:
     @property
     def least_energy(self) -> float:
         """What no assignment can be below."""
-        cheapest = np.full(len(self.layers), int(self.energies_fj.argmin()))
-        return self.relative_energy(cheapest)
+        energies = np.where(self.options, self.energies_fj, np.inf)
+        return self.relative_energy(energies.argmin(1))
 
     def best_within_budget(self, scores: NDArray[np.float64]) -> Indices:
         """The assignment of the highest sum of scores (L, M) that keeps the budget.
@@ -88,7 +96,11 @@ class Problem:
 
         choice = best_choice(
             scores.ravel(),
-            [*one_of_each(groups), Constraint(costs.ravel() / self.exact_fj, limit)],
+            [
+                *one_of_each(groups),
+                exactly(0, ~self.options.ravel()),
+                Constraint(costs.ravel() / self.exact_fj, limit),
+            ],
             kept,
         )
         if choice is None:

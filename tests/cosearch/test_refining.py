@@ -19,13 +19,13 @@ import cosearch.refining
 from cosearch.assignment import Assignment, assigned, inner_layers
 from cosearch.cli import app
 from cosearch.config import Config, overridden
-from cosearch.evaluation import evaluation
+from cosearch.evaluation import evaluation, operation_of
 from cosearch.genotype import Genotype
 from cosearch.layers import layer_macs
 from cosearch.metrics import read_metrics, record_metrics
 from cosearch.pipeline import run_stage
 from cosearch.progress import Progress
-from cosearch.refinement import Measured, Problem
+from cosearch.refinement import REFINEMENTS, Measured, Problem
 from cosearch.refinement.betas import mixed_layers
 from cosearch.refinement.problem import re_estimated
 from cosearch.refinement.sensitivity import sensitivity_scores
@@ -147,6 +147,35 @@ def test_the_assignment_is_the_best_of_all(seed: int, budget: float) -> None:
     assert small.relative_energy(chosen) <= budget
     best = max(float(scores[np.arange(4), one].sum()) for one in kept)
     assert float(scores[np.arange(4), chosen].sum()) == pytest.approx(best)
+
+
+@pytest.mark.parametrize("method", REFINEMENTS)
+def test_layers_keep_to_the_multipliers_that_they_may_have(
+    method: str, trained: RunFolder, tmp_path: Path
+) -> None:
+    """Depthwise layers are exact, an operation has two of three candidates."""
+    task = Task.of(trained)
+    approximated = ("preprocess", "pointwise")
+    entry = "sep_conv_3x3: mul8s_array mul8s_truncated_k7"
+    multipliers = replace(task.config.multipliers, by_operation=(entry,))
+    task = replace(
+        task,
+        config=replace(task.config, multipliers=multipliers),
+        space=replace(task.space, approximated=approximated),
+    )
+    genotype = read_genotype(trained)
+    one = problem_of(trained, task, genotype, replace(SETTINGS, energy_budget=0.99))
+    assert 0 < one.least_energy < 0.99
+    chosen = one.best_within_budget(REFINEMENTS[method](one, tmp_path, QUIET))
+    tight = replace(one, budget=one.least_energy)
+    for indices in (chosen, tight.best_within_budget(np.zeros(one.options.shape))):
+        for path, index, row in zip(one.layers, indices, one.options, strict=True):
+            layer = inner_layers(one.network)[path]
+            assert row[index]
+            if layer.geometry.groups > 1:
+                assert index == 0
+            elif operation_of(path, task, genotype) == "sep_conv_3x3":
+                assert index < 2
 
 
 def _problem_of_numbers(macs: np.ndarray, energies: np.ndarray, budget: float) -> Problem:
