@@ -279,10 +279,18 @@ def _lines(content: dict[str, Any]) -> list[str]:
 def _fine_tune(
     run: RunFolder, refined: RunFolder, settings: RefinementSettings, progress: Progress
 ) -> None:
-    """Train on from the weights of `run` with a small rate; the other networks stay."""
+    """Train on from the weights of `run` with a small rate, without what a training from scratch
+    adds; the other networks stay.
+    """
     task = Task.of(refined)
     rate = FINE_TUNING_RATE * task.config.train.learning_rate
-    train = replace(task.config.train, epochs=settings.epochs, learning_rate=rate)
+    train = replace(
+        task.config.train,
+        epochs=settings.epochs,
+        learning_rate=rate,
+        auxiliary_weight=0.0,
+        drop_path=0.0,
+    )
     task = replace(task, config=replace(task.config, train=train))
     start = time.perf_counter()
     training = Training("approximate", task, read_genotype(refined))

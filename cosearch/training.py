@@ -219,7 +219,8 @@ class Training:
         return True
 
     def _check_processes(self) -> None:
-        weights = [*self.parameters, *self.network.buffers()]
+        beside = [] if self.auxiliary is None else list(self.auxiliary.buffers())
+        weights = [*self.parameters, *self.network.buffers(), *beside]
         same_everywhere({f"weights ({self.role})": weights}, self.world)
 
     def one_epoch(self, after_step: Callable[[], object] | None = None) -> dict[str, Any]:
