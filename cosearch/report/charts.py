@@ -129,7 +129,8 @@ def accuracy_against_energy(networks: Sequence[NetworkResult], basis: str) -> Ma
     shown = [*levels, *points]
     within = Box(frame.x.start, 0, width, frame.y.start)
     marks = [_position(frame, network) for network in points]
-    places = placed([_places(frame, network) for network in shown], marks, within)
+    lines = [frame.y(network.accuracy * 100) for network in levels]
+    places = placed([_places(frame, network) for network in shown], marks, within, lines)
     return svg.drawing(
         width,
         height,

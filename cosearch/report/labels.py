@@ -10,6 +10,8 @@ LETTER = 6.8  # width of a letter of the style sheet's notes, generously, px
 RISE, FALL = 11.0, 4.0  # of letters above and below their base line, px
 MARK = 9.0  # half the side of a mark's box, px
 
+STROKE = 1.0  # half the height of a line's box, px
+
 
 @dataclass(frozen=True)
 class Box:
@@ -65,12 +67,17 @@ def around(x: float, y: float, lines: tuple[str, ...], first: str) -> list[Place
 
 
 def placed(
-    labels: Sequence[Sequence[Place]], marks: Iterable[tuple[float, float]], within: Box
+    labels: Sequence[Sequence[Place]],
+    marks: Iterable[tuple[float, float]],
+    within: Box,
+    levels: Iterable[float] = (),
 ) -> list[Place]:
-    """One place of each label, in their order: that which covers least of the marks and of the
-    labels before it, and lies least outside `within`; of equal ones the first.
+    """One place of each label, in their order: that which covers least of the marks, of horizontal
+    lines at `levels` and of the labels before it, and lies least outside `within`; of equal ones
+    the first.
     """
     taken = [Box(x - MARK, y - MARK, x + MARK, y + MARK) for x, y in marks]
+    taken += [Box(within.left, y - STROKE, within.right, y + STROKE) for y in levels]
     found: list[Place] = []
     for places in labels:
         best = min(places, key=lambda place: _fault(place.box, taken, within))

@@ -36,6 +36,12 @@ def test_a_label_leaves_the_edge() -> None:
     assert found.anchor == "end"
 
 
+def test_a_label_leaves_a_line() -> None:
+    places = around(300, 200, LINES, "right")
+    (found,) = placed([places], [(300, 200)], WITHIN, [200.0])
+    assert found == places[1]
+
+
 def test_common_areas() -> None:
     assert Box(0, 0, 4, 4).common(Box(2, 3, 9, 9)) == 2
     assert Box(0, 0, 4, 4).common(Box(5, 0, 9, 9)) == 0
