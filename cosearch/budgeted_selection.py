@@ -7,7 +7,6 @@ largest by an integer program. So where the budget does not bind, operations and
 the largest alphas, and multipliers those of the largest betas.
 """
 
-import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -78,7 +77,7 @@ class Options:
             for place in (0, 1):
                 among = inside["preprocess", str(place)]
                 options += _options(cell_type, place, PREPROCESS, count, among)
-            for edge, operation in itertools.product(range(space.edges), _operations(space)):
+            for edge, operation in _edge_choices(space, cell_type):
                 among = inside["edges", str(edge), space.operations[operation]]
                 options += _options(cell_type, edge, operation, count, among)
         fixed = sum(number for path, number in macs.items() if not path.startswith("cells."))
@@ -265,9 +264,16 @@ def _with_all_channels(supernet: Supernet) -> Supernet:
         return Supernet(supernet.space, supernet.candidates, supernet.exact)
 
 
-def _operations(space: SearchSpace) -> list[int]:
-    """Those that an edge may have in the end."""
-    return [index for index, name in enumerate(space.operations) if name != "none"]
+def _edge_choices(space: SearchSpace, cell_type: str) -> list[tuple[int, int]]:
+    """(edge, operation) of all that an edge may have in the end."""
+    names = enumerate(space.operations)
+    inside = [(index, name) for index, name in names if name != "none"]
+    return [
+        (edge, index)
+        for edge in range(space.edges)
+        for index, name in inside
+        if name in space.edge_operations(cell_type, edge)
+    ]
 
 
 def _by_place(

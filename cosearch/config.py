@@ -29,6 +29,7 @@ OPERATIONS = (
 """Those of DARTS."""
 NOISE = "noise"
 KNOWN_OPERATIONS = (*OPERATIONS, NOISE)
+CELL_TYPES = ("normal", "reduction")
 BETA_GRAINS = ("network", "cell_type", "edge_operation", "layer")
 OPERAND_STATISTICS = ("uniform", "gathered")
 STRATEGIES = ("darts", "darts_second_order", "pc_darts", "gdas", "drnas")
@@ -255,6 +256,15 @@ class Data(Section):
 
 
 @dataclass(frozen=True)
+class EdgeOperations:
+    """The operations of one edge, a row of alphas, in all cells of a type."""
+
+    cell_type: str
+    edge: int
+    operations: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Space(Section):
     """The search space: DARTS's, at the size of the images."""
 
@@ -269,6 +279,12 @@ class Space(Section):
         "convolutions that have a choice of multipliers; the others use the exact one",
         choices=LAYER_KINDS,
     )
+    by_edge: tuple[str, ...] = _setting(
+        (),
+        'operations of one edge, "normal.0: skip_connect dil_conv_5x5", or "reduction.0: ..."; '
+        "edges of a cell are numbered node by node, then by what they read; all the others may "
+        "choose any",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -281,6 +297,39 @@ class Space(Section):
                 f"{' and '.join(map(repr, self.operations))} alone"
             )
         _check_list("space.approximated", self.approximated, may_be_empty=True)
+        self._check_by_edge()
+
+    def edge_operations(self) -> tuple[EdgeOperations, ...]:
+        """`by_edge`, parsed."""
+        found = []
+        for entry in self.by_edge:
+            key, _, names = entry.partition(":")
+            cell_type, _, edge = key.strip().partition(".")
+            found.append(EdgeOperations(cell_type, int(edge), tuple(names.split())))
+        return tuple(found)
+
+    def _check_by_edge(self) -> None:
+        keys = tuple(entry.partition(":")[0].strip() for entry in self.by_edge)
+        _check_list("space.by_edge", keys, may_be_empty=True)
+        edges = range(self.nodes * (self.nodes + 3) // 2)
+        known = [f"{cell_type}.{edge}" for cell_type in CELL_TYPES for edge in edges]
+        for key, entry in zip(keys, self.by_edge, strict=True):
+            if key not in known:
+                raise InputError(
+                    f"edge of space.by_edge must be normal.0 to normal.{edges[-1]} or reduction.0 "
+                    f"to reduction.{edges[-1]} with {self.nodes} nodes, not {key!r}"
+                )
+            names = tuple(entry.partition(":")[2].split())
+            _check_list(f"space.by_edge of {key}", names)
+            for name in names:
+                if name not in self.operations:
+                    raise unknown_name(
+                        f"operation of {key} in space.by_edge", name, self.operations
+                    )
+            if names == ("none",):
+                raise InputError(
+                    f"space.by_edge of {key} must hold an operation beside 'none', not it alone"
+                )
 
 
 @dataclass(frozen=True)
@@ -526,6 +575,7 @@ class Config:
         self._check_fixed_multiplier()
         self._check_arithmetic()
         self._check_by_operation()
+        self._check_by_edge()
 
     def _check_partial_channels(self) -> None:
         share, channels = self.search.partial_channels, self.space.channels
@@ -589,6 +639,19 @@ class Config:
                 "search.strategy must be another than drnas with multipliers.by_operation: "
                 "a Dirichlet distribution knows no share of zero"
             )
+
+    def _check_by_edge(self) -> None:
+        if self.space.by_edge and self.search.strategy == "drnas":
+            raise InputError(
+                "search.strategy must be another than drnas with space.by_edge: "
+                "a Dirichlet distribution knows no share of zero"
+            )
+        for entry in self.space.edge_operations() if self.search.most_skips >= 0 else ():
+            if set(entry.operations) <= {"none", "skip_connect"} and entry.cell_type == "normal":
+                raise InputError(
+                    f"search.most_skips must be -1 where normal.{entry.edge} of space.by_edge "
+                    f"holds nothing to replace a skip with, not {self.search.most_skips}"
+                )
 
     def to_toml(self) -> str:
         """The configuration as TOML, each key with its meaning; ``parse_config`` reads it back."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cosearch.config import KNOWN_OPERATIONS, NOISE
+from cosearch.config import CELL_TYPES, KNOWN_OPERATIONS, NOISE
 from hw.errors import InputError, unknown_name
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
 ]
 
 FORMAT = 1
-CELL_TYPES = ("normal", "reduction")
 
 
 @dataclass(frozen=True)

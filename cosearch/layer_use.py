@@ -13,6 +13,7 @@ from torch import Tensor
 from cosearch.choices import Choices
 from cosearch.genotype import CELL_TYPES
 from cosearch.layers import LayerRecord, layer_records
+from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
 
 __all__ = ["LayerShares", "LayerUse"]
@@ -53,8 +54,7 @@ class LayerUse:
         exact = tuple(row == index.no_choice for _, row in places)
         device = next(supernet.parameters()).device
         uses = sorted({p for p, fixed in zip(places, exact, strict=True) if not fixed})
-        share = 1 / len(supernet.space.operations)
-        uniform = [1.0 if alpha == index.always else share for alpha, _ in places]
+        uniform = [index.uniform[alpha] for alpha, _ in places]
         return cls(
             layers,
             exact,
@@ -111,7 +111,9 @@ def _row_parts(choices: Choices) -> Sequence[Tensor]:
 
 
 class _Index:
-    """Positions in ``flat_alphas`` and ``flat_rows``."""
+    """Positions in ``flat_alphas`` and ``flat_rows``; uniform: shares of uniform alphas, as
+    ``flat_alphas`` has them.
+    """
 
     def __init__(self, supernet: Supernet, choices: Mapping[str, Choices]) -> None:
         self.space = supernet.space
@@ -129,6 +131,7 @@ class _Index:
                 rows += places.numel()
         self._ends = rows
         self.always = alphas
+        self.uniform = [*_uniform_shares(self.space), 1.0]
         self.no_choice = rows + (0 if choices[CELL_TYPES[0]].ends is None else 2)
         self._seen: dict[str, int] = {}
 
@@ -161,6 +164,13 @@ class _Index:
         """The how manieth convolution of its operation."""
         self._seen[prefix] = self._seen.get(prefix, -1) + 1
         return self._seen[prefix]
+
+
+def _uniform_shares(space: SearchSpace) -> Sequence[float]:
+    """Of each edge's own operations, over all edges and operations of all cell types."""
+    edges = [(cell_type, edge) for cell_type in CELL_TYPES for edge in range(space.edges)]
+    shares = [1 / len(space.edge_operations(*edge)) for edge in edges]
+    return [share for share in shares for _ in space.operations]
 
 
 def with_all_channels(supernet: Supernet) -> Supernet:

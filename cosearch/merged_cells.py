@@ -119,12 +119,12 @@ class Edges:
 def _added(state: State, leaving: Sequence[Edge], found: dict[int, Tensor]) -> list[Tensor]:
     """For each edge the node it leads to, which has `found`, with what the edge adds."""
     operations = [(edge, name) for edge in leaving for name in _own_names(edge)]
-    pools = [name for name in POOLS if name in leaving[0].operations]
+    pools = {name: edges[0].operations[name] for name, edges in _pooling(leaving).items()}
     works = [
         partial(unnormalised, edge.operations[name], state, edge.betas[edge.rows[name]])
         for edge, name in operations
     ]
-    works += [partial(_pool, state, leaving[0].operations[name]) for name in pools]
+    works += [partial(_pool, state, pool) for pool in pools.values()]
     results = side_by_side(works, [state.x, state.rectified])
     made = iter(results)
     normed = [
@@ -139,6 +139,12 @@ def _added(state: State, leaving: Sequence[Edge], found: dict[int, Tensor]) -> l
     ]
     there = [base for base in bases if base is not None]
     return side_by_side(sums, [state.x, *results, *there])
+
+
+def _pooling(leaving: Sequence[Edge]) -> dict[str, list[Edge]]:
+    """The edges out of a state that have a pool, by its name."""
+    having = {name: [edge for edge in leaving if name in edge.operations] for name in POOLS}
+    return {name: edges for name, edges in having.items() if edges}
 
 
 def _pool(state: State, operation: nn.Module) -> Tensor:
@@ -164,7 +170,7 @@ def _sum(
     pools: dict[str, Tensor],
 ) -> Tensor:
     """What an edge's operations make of its state, added to what its node has."""
-    plain = dict(pools)
+    plain = {name: pooled for name, pooled in pools.items() if name in edge.operations}
     if SKIP in edge.operations and edge.stride == 1:
         plain[SKIP] = state.x
     if NOISE in edge.operations:
@@ -243,7 +249,7 @@ def can_merge(cell: nn.Module) -> bool:
 @torch.no_grad()
 def follow_first(cell: nn.Module, edges: Edges) -> None:
     """Count a batch in each batch norm of a cell; pools of all edges out of a state have seen what
-    the first edge's has.
+    the first such edge's has.
     """
     norms = [module for module in cell.modules() if isinstance(module, nn.BatchNorm2d)]
     counts = [norm.num_batches_tracked for norm in norms if norm.num_batches_tracked is not None]
@@ -251,8 +257,8 @@ def follow_first(cell: nn.Module, edges: Edges) -> None:
         torch._foreach_add_(counts, 1)
     targets: list[Tensor] = []
     sources: list[Tensor] = []
-    for first, *others in edges.leaving:
-        for name in (name for name in POOLS if name in first.operations):
+    for leaving in edges.leaving:
+        for name, (first, *others) in _pooling(leaving).items():
             for edge in others:
                 targets += _statistics(edge.operations[name])
                 sources += _statistics(first.operations[name])

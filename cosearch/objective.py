@@ -67,4 +67,4 @@ class Objective:
 
 def beta_decay(supernet: Supernet) -> Tensor:
     """Mean over all edges of the logsumexp of alphas, a scalar (Ye et al., CVPR 2022, Eq. 12)."""
-    return torch.cat([alphas.logsumexp(-1) for alphas in supernet.alphas.values()]).mean()
+    return torch.cat([supernet.alpha_logits(kind).logsumexp(-1) for kind in supernet.alphas]).mean()

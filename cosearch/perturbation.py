@@ -54,13 +54,14 @@ def _operation_scores(
     cell_type: str,
     edge: int,
 ) -> Tensor:
-    """(operations,); `none` has the lowest score there is."""
-    scores = []
+    """(operations,); `none`, and what the edge has not, have the lowest score there is."""
+    own, scores = supernet.space.edge_operations(cell_type, edge), []
     for index, name in enumerate(supernet.space.operations):
         alphas = choices[cell_type].alphas.clone()
         alphas[edge, index] = 0
         without = {**choices, cell_type: replace(choices[cell_type], alphas=alphas)}
-        scores.append(-1.0 if name == "none" else _harm(supernet, batches, without))
+        chooses = name != "none" and name in own
+        scores.append(_harm(supernet, batches, without) if chooses else -1.0)
     return torch.tensor(scores, dtype=torch.float64)
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cosearch.choices import Choices
 from cosearch.config import NOISE
+from cosearch.edge_operations import absent
 from cosearch.genotype import (
     CellGenotype,
     CellMultipliers,
@@ -99,6 +100,7 @@ def _cell(
     most_skips: int,
 ) -> CellGenotype:
     ranked = _without(scores.operations, space, "none")
+    ranked = ranked.masked_fill(absent(space, cell_type).to(ranked.device), EXCLUDED)
     kept = [_two_best(scores.edges, edges) for edges in _edges_of_nodes(space)]
     operations = dict(zip(range(space.edges), ranked.argmax(1).tolist(), strict=True))
     operations |= _replaced_skips(space, ranked, [e for two in kept for e in two], most_skips)

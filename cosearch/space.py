@@ -5,7 +5,7 @@ wide.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from cosearch.config import INSIDE_CELLS
+from cosearch.config import INSIDE_CELLS, EdgeOperations
 
 __all__ = ["CellPlace", "SearchSpace"]
 
@@ -33,8 +33,8 @@ class SearchSpace:
     """`channels` of the first cell; reduction cells at one and two thirds of `cells` double them.
 
     A cell has `nodes` nodes, all of which it concatenates; `operations` are those an edge may
-    choose. Convolutions of the kinds in `approximated` have a choice of multipliers, the others are
-    exact.
+    choose, unless `by_edge` has a list of its own for it. Convolutions of the kinds in
+    `approximated` have a choice of multipliers, the others are exact.
     """
 
     channels: int
@@ -44,6 +44,7 @@ class SearchSpace:
     image_channels: int
     classes: int
     approximated: tuple[str, ...] = INSIDE_CELLS
+    by_edge: tuple[EdgeOperations, ...] = ()
 
     @property
     def stem_channels(self) -> int:
@@ -56,6 +57,13 @@ class SearchSpace:
     def edge_sources(self) -> Iterator[tuple[int, int]]:
         """(node, source) of each edge, in the order of the rows of alphas."""
         return ((node, source) for node in range(self.nodes) for source in range(node + 2))
+
+    def edge_operations(self, cell_type: str, edge: int) -> tuple[str, ...]:
+        """Those that an edge may choose, in the order of `operations`."""
+        for entry in self.by_edge:
+            if (entry.cell_type, entry.edge) == (cell_type, edge):
+                return tuple(name for name in self.operations if name in entry.operations)
+        return self.operations
 
     @property
     def places(self) -> tuple[CellPlace, ...]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cosearch.choices import Choices, Form, Relaxation
+from cosearch.edge_operations import EdgeOperations
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.grain import Grain, once
 from cosearch.layers import layer_kind
@@ -36,7 +37,7 @@ EVERY: Mapping[str, tuple[int, ...]] = MappingProxyType({})
 
 
 class MixedOp(nn.Module):
-    """All operations of one edge; the result is their sum weighted by alphas.
+    """All operations of one edge, `own` of the space's; the result is their sum weighted by alphas.
 
     Where a form takes one channel in k (PC-DARTS, Xu et al., ICLR 2020, section 3.2), operations
     see the first C / k channels, the others pass by (max-pooled where the stride is 2), and
@@ -50,6 +51,7 @@ class MixedOp(nn.Module):
         stride: int,
         arithmetic: Arithmetic,
         partial_channels: int = 1,
+        own: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         if channels % partial_channels:
@@ -62,11 +64,11 @@ class MixedOp(nn.Module):
             {
                 name: OPERATIONS[name](self.seen, stride, arithmetic)
                 for name in operations
-                if name != "none"
+                if name != "none" and (own is None or name in own)
             }
         )
         self.names, self.stride = operations, stride
-        self.rows = [index for index, name in enumerate(operations) if name != "none"]
+        self.rows = [index for index, name in enumerate(operations) if name in self.operations]
 
     def forward(
         self, x: Tensor, alphas: Tensor, betas: Tensor, sampled: int | None = None
@@ -125,8 +127,9 @@ class Cell(nn.Module):
                 2 if place.reduces and source < 2 else 1,
                 arithmetic,
                 partial_channels,
+                space.edge_operations(place.cell_type, edge),
             )
-            for _, source in self.sources
+            for edge, (_, source) in enumerate(self.sources)
         )
 
     def forward(self, before: Tensor, last: Tensor, choices: Choices) -> Tensor:
@@ -226,6 +229,7 @@ class Supernet(nn.Module):
         shape = (space.edges, len(space.operations))
         self.grain = Grain(space, len(candidates), grain, allowed)
         self.alphas = _architecture(dict.fromkeys(CELL_TYPES, shape))
+        self.edge_operations = EdgeOperations(space)
         self.betas = _architecture(self.grain.betas())
         self.preprocess_betas = _architecture(self.grain.preprocess())
         self.end_betas = _architecture(self.grain.ends())
@@ -280,11 +284,16 @@ class Supernet(nn.Module):
         return self.all_choices()[cell_type]
 
     def _choices(self, cell_type: str, relaxed: Relaxation) -> Choices:
-        alphas = relaxed(self.alphas[cell_type])
+        alphas = relaxed(self.alpha_logits(cell_type))
         betas, preprocess = self.grain.shares(
             cell_type, self.betas, self.preprocess_betas, relaxed, alphas
         )
         return Choices(alphas, betas, preprocess, self.edge_shares(cell_type))
+
+    def alpha_logits(self, cell_type: str) -> Tensor:
+        """Alphas (edges, operations), minus infinity for operations that an edge has not."""
+        logits: Tensor = self.edge_operations(cell_type, self.alphas[cell_type])
+        return logits
 
     def edge_shares(self, cell_type: str) -> Tensor | None:
         """Softmax of gammas over the edges of each node, (edges,); None without gammas."""

@@ -60,6 +60,7 @@ class Task:
             image_channels=data.channels,
             classes=data.classes,
             approximated=config.space.approximated,
+            by_edge=config.space.edge_operations(),
         )
         library, figures = MultiplierLibrary.load(run.luts), read_array_figures(run.luts)
         return cls(

@@ -64,6 +64,11 @@ def check_space(space: Space) -> None:
         raise InputError(
             f"space.operations must hold operations that hardware has in a sweep, not {NOISE!r}"
         )
+    if space.by_edge:
+        raise InputError(
+            "space.by_edge must be empty in a sweep, whose baselines choose among the same "
+            f"operations on every edge, not have {len(space.by_edge)} entries"
+        )
 
 
 def check_budget(plan: Plan, task: Task) -> None:
