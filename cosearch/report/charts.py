@@ -12,6 +12,7 @@ from .results import LayerResult, NetworkResult
 
 TITLES = {"approximate": "approximate", "exact": "exact int8", "fp32": "fp32"}
 COLOURS = {"approximate": "blue", "exact": "vermilion", "fp32": "green"}
+HIGHEST = 100.15  # per cent: room for a mark at 100, and no tick above it
 
 
 @dataclass(frozen=True)
@@ -212,7 +213,7 @@ def _accuracy_range(percentages: Sequence[float]) -> tuple[float, float]:
     """At least two points of accuracy, whole ones, with air for labels under the lowest mark."""
     low, high = min(percentages), max(percentages)
     span = max(high - low, 1.0)
-    return max(0.0, math.floor(low - span * 0.6)), min(100.5, math.ceil(high + span * 0.4))
+    return max(0.0, math.floor(low - span * 0.6)), min(HIGHEST, math.ceil(high + span * 0.4))
 
 
 def _position(frame: Frame, network: NetworkResult) -> tuple[float, float]:

@@ -12,7 +12,7 @@ import torch
 
 from cosearch.checkpoint import load_checkpoint, save_checkpoint
 from cosearch.choices import Form
-from cosearch.config import BETA_GRAINS, Config, config_from_table
+from cosearch.config import BETA_GRAINS, Config, EdgeOperations, config_from_table
 from cosearch.data import DataSet, Split, load_data_set
 from cosearch.energy_lines import LINES
 from cosearch.metrics import read_metrics
@@ -66,7 +66,12 @@ def _config(**settings: Any) -> Config:
 
 
 def small_search(
-    *, emulated: bool = False, luts: Path | None = None, device: str = "cpu", **settings: Any
+    *,
+    emulated: bool = False,
+    luts: Path | None = None,
+    device: str = "cpu",
+    by_edge: tuple[EdgeOperations, ...] = (),
+    **settings: Any,
 ) -> Search:
     """Convolutions without tables, which are quick, unless `emulated`."""
     config, data = replace(_config(**settings), device=device), load_data_set("digits", 0)
@@ -74,7 +79,7 @@ def small_search(
         name: Split(split.images[:48], split.labels[:48]) for name, split in data.splits.items()
     }
     few = DataSet(data.name, data.classes, data.channels, data.size, data.pixel_scale, splits)
-    space = SearchSpace(4, 3, 1, OPERATIONS, data.channels, data.classes)
+    space = SearchSpace(4, 3, 1, OPERATIONS, data.channels, data.classes, by_edge=by_edge)
     search = Search(
         Task(config, few, space, cast(MultiplierLibrary, SmallLibrary()), FIGURES, luts=luts)
     )
