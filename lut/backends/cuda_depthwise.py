@@ -6,6 +6,7 @@ dilated or narrow, and its gradients of weights more so.
 
 from dataclasses import dataclass
 from functools import cached_property
+from math import gcd
 
 import torch
 from torch import Tensor
@@ -16,10 +17,13 @@ from .cuda_sums import summed
 
 __all__ = ["MOST_VALUES", "Depthwise", "Grid", "is_depthwise"]
 
-TILE = 2048
+TILE = 1024
+"""Strips times channels of a program: eight values of one place, a vector, for each thread."""
+WIDEST = 8
+"""Values of a vector."""
+STRIP = 4
+"""Places of a strip."""
 LARGEST_KERNEL = 5
-MOST_REGISTERS = 128
-"""Of a thread of the gradient of operands, so that enough programs share a multiprocessor."""
 MOST_VALUES = 1 << 30
 """Of an operand: kernels count them in 32 bits."""
 WEIGHT_PROGRAMS = 264
@@ -71,16 +75,17 @@ class Depthwise:
         return self.geometry.output_size(padded, self.w.shape)
 
     @property
-    def _steps(self) -> tuple[int, ...]:
-        """Stride, padding, dilation."""
+    def _form(self) -> tuple[int, int, int, bool]:
+        """Stride, dilation, kernel, relu: what kernels are compiled for."""
         geometry = self.geometry
-        return geometry.stride[0], geometry.padding[0], geometry.dilation[0]
+        return geometry.stride[0], geometry.dilation[0], self.w.shape[2], self.relu
 
     @property
-    def _tile(self) -> tuple[int, int]:
-        """Positions and channels of a program."""
-        channels = min(64, power_of_two(self.x.shape[1]))
-        return TILE // channels, channels
+    def _tile(self) -> tuple[int, int, int]:
+        """What channels are a multiple of; strips and channels of a program."""
+        channels = self.x.shape[1]
+        wide = min(64, power_of_two(channels))
+        return gcd(channels, WIDEST), TILE // wide, wide
 
     def result(self) -> Tensor:
         from .depthwise_kernels import depthwise
@@ -88,11 +93,14 @@ class Depthwise:
         x, (rows, columns) = self.x, self._size
         batch, channels, height, width = x.shape
         result = torch.empty((batch, rows, columns, channels), dtype=x.dtype, device=x.device)
-        positions, (many, wide) = batch * rows * columns, self._tile
+        align, many, wide = self._tile
+        row_strips = -(-columns // STRIP)
+        strips = batch * rows * row_strips
         with on_device(x):
-            depthwise[(-(-positions // many), -(-channels // wide))](
-                self._images, self._weights, result, positions, rows * columns, columns, height,
-                width, channels, *self._steps, self.w.shape[2], self.relu, many, wide, num_warps=4,
+            depthwise[(-(-strips // many), -(-channels // wide))](
+                self._images, self._weights, result, strips, row_strips, rows, columns, height,
+                width, channels // align, self.geometry.padding[0], *self._form, align, many, wide,
+                num_warps=4,
             )  # fmt: skip
         return result.permute(0, 3, 1, 2)
 
@@ -103,16 +111,16 @@ class Depthwise:
         x, signal = self.x, _rows(gradient)
         batch, channels, height, width = x.shape
         result = torch.empty((batch, height, width, channels), dtype=x.dtype, device=x.device)
-        positions, (many, wide) = batch * height * width, self._tile
-        many *= 2  # each thread loads all weights of its channels
-        stride, padding, dilation = self._steps
+        align, many, wide = self._tile
+        row_strips = -(-width // STRIP)
+        strips = batch * height * row_strips
         grid = self.grid or Grid(self._weights, self._weights, 0, 0)
         with on_device(x):
-            depthwise_operand_gradient[(-(-positions // many), -(-channels // wide))](
+            depthwise_operand_gradient[(-(-strips // many), -(-channels // wide))](
                 signal, self._weights, self._images, result, grid.scale, grid.zero_point, grid.low,
-                grid.high, positions, height * width, width, *gradient.shape[2:], channels,
-                padding, dilation, stride, self.w.shape[2], self.relu, self.grid is not None,
-                many, wide, num_warps=4, maxnreg=MOST_REGISTERS,
+                grid.high, strips, row_strips, height, width, *gradient.shape[2:],
+                channels // align, self.geometry.padding[0], *self._form, self.grid is not None,
+                align, many, wide, num_warps=4,
             )  # fmt: skip
         return result.permute(0, 3, 1, 2)
 
@@ -123,22 +131,25 @@ class Depthwise:
         x, signal, kernel = self.x, _rows(gradient), self.w.shape[2]
         batch, channels, height, width = x.shape
         rows, columns = gradient.shape[2:]
-        positions, (many, wide) = batch * rows * columns, self._tile
-        many //= 2  # as many sums as taps in a row
-        turns = max(1, -(-positions // (many * WEIGHT_PROGRAMS)))
-        programs = -(-positions // (many * turns))
+        align, many, wide = self._tile
+        row_strips = -(-columns // STRIP)
+        strips = batch * rows * row_strips
+        turns = max(1, -(-strips // (many * WEIGHT_PROGRAMS)))
+        programs = -(-strips // (many * turns))
         shape = (programs, kernel * kernel, channels)
         parts = torch.empty(shape, dtype=torch.float32, device=x.device)
         with on_device(x):
             depthwise_weight_gradient[(programs, -(-channels // wide), kernel)](
-                signal, self._images, parts, positions, rows * columns, columns, height, width,
-                channels, *self._steps, turns, kernel, self.relu, many, wide, num_warps=4,
+                signal, self._images, parts, strips, row_strips, rows, columns, height, width,
+                channels // align, self.geometry.padding[0], turns, *self._form, align, many, wide,
+                num_warps=4,
             )  # fmt: skip
         return summed(parts).t().reshape(channels, 1, kernel, kernel)
 
-    @property
+    @cached_property
     def _weights(self) -> Tensor:
-        return self.w.reshape(self.w.shape[0], -1).contiguous()
+        """(taps, C)."""
+        return self.w.reshape(self.w.shape[0], -1).t().contiguous()
 
 
 def _rows(images: Tensor) -> Tensor:

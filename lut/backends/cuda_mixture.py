@@ -162,8 +162,8 @@ def _channel_operands(
     with on_device(x):
         lay_out_channels[(blocks, -(-channels // wide))](
             signal, x, operands.x_scale, operands.zero_point, levels, signals, *operands.x_range,
-            len(x) * order.size, blocks, order.levels, order.margin // 16, order.copy // 16,
-            order.size, order.width, *x.shape[1:3], *signal.shape[1:3], channels,
+            len(x) * order.size, blocks, order.levels // PLACES, order.margin // 16,
+            order.copy // 16, order.size, order.width, *x.shape[1:3], *signal.shape[1:3], channels,
             geometry.stride[0], geometry.padding[0], order.is_padded, order.step, PLACES, wide,
             num_warps=4,
         )  # fmt: skip

@@ -16,8 +16,9 @@ from .cuda_kernels import _levels
 __all__ = ["depthwise_mixture", "lay_out_channels", "pointwise_plane_sums", "weigh_plane_sums"]
 
 COUNTS = [
-    "blocks", "channel_levels", "copy", "dilation", "unit_copy", "unit_length", "unit_margin",
-    "unit_size", "unit_width", "height", "high", "last", "lines", "low", "margin", "multipliers",
+    "blocks", "copy", "dilation", "unit_copy", "unit_length", "unit_margin",
+    "unit_size", "unit_width", "height", "high", "last", "level_blocks", "lines", "low", "margin",
+    "multipliers",
     "padded_width", "padding", "places", "planes", "positions", "quarter", "result_height",
     "result_width", "shares", "shift", "size", "stride", "turns", "width",
 ]  # fmt: skip
@@ -35,6 +36,29 @@ def _add_product(a: tl.tensor, b: tl.tensor, sums: tl.tensor) -> tl.tensor:
     return sums
 
 
+@triton.jit
+def _signals(
+    gradient: tl.tensor,
+    place: tl.tensor,
+    c: tl.tensor,
+    places: tl.tensor,
+    size: tl.tensor,
+    padded_width: tl.tensor,
+    result_height: tl.tensor,
+    result_width: tl.tensor,
+    channels: tl.tensor,
+    stride: tl.tensor,
+) -> tl.tensor:
+    """(channels, places): the gradient of each place, zero where it has none."""
+    image, row, column = place // size, place % size // padded_width, place % size % padded_width
+    y, z = row // stride, column // stride
+    known = (place >= 0) & (place < places) & (row % stride == 0) & (column % stride == 0)
+    known = known & (y < result_height) & (z < result_width)
+    source = (image * (result_height * result_width) + y * result_width + z)[:, None] * channels
+    inside = known[:, None] & (c < channels)[None, :]
+    return tl.trans(tl.load(gradient + source + c[None, :], mask=inside, other=0.0))
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def lay_out_channels(
     gradient: tl.tensor,
@@ -47,7 +71,7 @@ def lay_out_channels(
     high: tl.tensor,
     places: tl.tensor,
     blocks: tl.tensor,
-    channel_levels: tl.tensor,
+    level_blocks: tl.tensor,
     margin: tl.tensor,
     copy: tl.tensor,
     size: tl.tensor,
@@ -65,47 +89,53 @@ def lay_out_channels(
     CHANNELS: tl.constexpr,
 ) -> None:
     """signals (2, copy): of each channel the places of the padded images one after the other,
-    `size` each, `places` in all, then zeros up to `blocks` · PLACES. levels, bytes: where PADDED
-    likewise, otherwise (C, channel_levels), the places of the images without their padding.
+    `size` each, `places` in all, then zeros up to `blocks` · PLACES. levels, bytes (C,
+    `level_blocks` · PLACES): where PADDED likewise, otherwise the places of the images without
+    their padding, which fill whole blocks.
 
     x (N, H, W, C), gradient (N, H', W', C), contiguous. A value of the gradient lies at the place
     of its first tap, so that another tap is as many places further as the tap is from the first;
-    all other places are zero. The first copy begins with `margin` zeros, the second with STEP more;
-    margin and copy in units of 16.
+    all other places are zero. The first copy begins with `margin` zeros, the second with STEP more,
+    which are the zeros at the end of the channel before; margin and copy in units of 16.
     """
-    place = tl.program_id(0) * PLACES + tl.arange(0, PLACES)
+    block = tl.program_id(0)
+    place = block * PLACES + tl.arange(0, PLACES)
     c = tl.program_id(1) * CHANNELS + tl.arange(0, CHANNELS)
-    image, row, column = place // size, place % size // padded_width, place % size % padded_width
-    y, z, known = row - padding, column - padding, (place < places)[:, None] & (c < channels)[None]
-    within = (place < places) & (y >= 0) & (y < height) & (z >= 0) & (z < width)
-    start = image * (height * width) + y * width + z
-    value = tl.load(
-        x + start[:, None] * channels + c[None, :], mask=known & within[:, None], other=0.0
-    )
-    point = tl.load(zero)
-    low, high = (low - point) * 1.0, (high - point) * 1.0
-    level = _levels(value.to(tl.float32), tl.load(scale), low, high)
-    pattern = tl.trans((level.to(tl.int32) + point).to(tl.int8))
-    at = c[:, None] * (blocks * PLACES) + place[None, :]
     kept = tl.broadcast_to((c < channels)[:, None], (CHANNELS, PLACES))
-    if PADDED:
+    if block < level_blocks:
+        if PADDED:
+            row, column = place % size // padded_width - padding, place % padded_width - padding
+            within = (place < places) & (row >= 0) & (row < height) & (column >= 0)
+            within = within & (column < width)
+            start = place // size * (height * width) + row * width + column
+        else:
+            start, within = place, place >= 0
+        source = start[:, None] * channels + c[None, :]
+        inside = within[:, None] & (c < channels)[None, :]
+        value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+        point = tl.load(zero)
+        level = _levels(value, tl.load(scale), (low - point) * 1.0, (high - point) * 1.0)
+        pattern = tl.trans((level.to(tl.int32) + point).to(tl.int8))
+        at = c[:, None] * (level_blocks * PLACES) + place[None, :]
         tl.store(levels + at, pattern, mask=kept)
-    else:
-        source = c[:, None] * channel_levels + start[None, :]
-        tl.store(levels + source, pattern, mask=kept & within[None, :])
-    y, z = row // stride, column // stride
-    first = (row % stride == 0) & (column % stride == 0) & (y < result_height) & (z < result_width)
-    source = (image * (result_height * result_width) + y * result_width + z)[:, None] * channels
-    signal = tl.load(gradient + source + c[None, :], mask=known & first[:, None], other=0.0)
-    signal = tl.trans(signal)
-    tl.store(signals + margin * 16 + at, signal, mask=kept)
-    tl.store(signals + ((copy + margin) * 16 + STEP) + at, signal, mask=kept)
-    if tl.program_id(0) + tl.program_id(1) == 0:
-        for begin in range(0, margin * 16 + STEP, PLACES):
+    at = margin * 16 + c[:, None] * (blocks * PLACES) + place[None, :]
+    signal = _signals(
+        gradient, place, c, places, size, padded_width, result_height, result_width, channels,
+        stride,
+    )  # fmt: skip
+    tl.store(signals + at, signal, mask=kept)
+    # Loaded anew rather than stored at places that are no multiples of a vector.
+    signal = _signals(
+        gradient, place - STEP, c, places, size, padded_width, result_height, result_width,
+        channels, stride,
+    )  # fmt: skip
+    tl.store(signals + copy * 16 + at, signal, mask=kept)
+    if block + tl.program_id(1) == 0:
+        for begin in range(0, margin * 16, PLACES):
             before = begin + tl.arange(0, PLACES)
             none = tl.zeros((PLACES,), signals.dtype.element_ty)
             tl.store(signals + before, none, mask=before < margin * 16)
-            tl.store(signals + copy * 16 + before, none, mask=before < margin * 16 + STEP)
+            tl.store(signals + copy * 16 + before, none, mask=before < margin * 16)
 
 
 @triton.jit
