@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cosearch.depthwise import depthwise, is_fast
+from cosearch.exact_layers import convolved, fast_kernel
 from cosearch.norm_mixtures import normalised_relu, weighted_sum
 from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
 from cosearch.streams import side_by_side
@@ -195,10 +195,12 @@ def unnormalised(operation: nn.Module, state: State, mixture: Tensor | None) -> 
     x, number, at = state.x, 0, 0
     while at < len(layers):
         layer, following = layers[at], layers[at + 1] if at + 1 < len(layers) else None
-        if isinstance(layer, nn.ReLU) and following is not None and is_fast(following, x):
-            assert isinstance(following, nn.Conv2d)
-            x, at = depthwise(following, x, relu=True), at + 2
-            continue
+        if isinstance(layer, nn.ReLU) and following is not None:
+            kind = fast_kernel(following, x)
+            if kind is not None:
+                assert isinstance(following, nn.Conv2d)
+                x, at = convolved(following, kind, x, relu=True), at + 2
+                continue
         if isinstance(layer, nn.BatchNorm2d) and isinstance(following, nn.ReLU):
             x, at = normalised_relu(x, layer), at + 2
             continue
@@ -207,9 +209,9 @@ def unnormalised(operation: nn.Module, state: State, mixture: Tensor | None) -> 
         elif isinstance(layer, ApproxConv2d):
             scale = state.scale(layer) if at == 1 else None
             x, number = layer(x, own_mixture(layer, mixture, number), scale), number + 1
-        elif is_fast(layer, x):
+        elif (kind := fast_kernel(layer, x)) is not None:
             assert isinstance(layer, nn.Conv2d)
-            x = depthwise(layer, x)
+            x = convolved(layer, kind, x)
         else:
             x = layer(x)
         at += 1

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from lut.backends.cuda_depthwise import MOST_VALUES
+from lut.backends.cuda_exact import MOST_VALUES
 from lut.backends.cuda_operands import cuda_refusal, on_device, power_of_two
 from lut.backends.cuda_sums import summed
 

@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional
 
 from .backends import Problem, chosen_backend
-from .backends.cuda_depthwise import Depthwise, Grid, is_depthwise
 from .backends.cuda_emulation import fused_convolution, is_fused, through_quantiser
 from .backends.cuda_mixture import has_mixture_gradient, mixture_gradient
+from .backends.exact_kernels import Grid, exact_kernel
 from .candidates import Tables
 from .depthwise import has_columns, looked_up, summed_by_pattern
 from .geometry import ConvGeometry
@@ -185,36 +185,41 @@ def _straight_through(
 
     Weights are quantised within their range, so theirs passes; x's passes where x is not clamped.
     """
-    settings = _backward_settings(operands.geometry)
     x, w = operands.x, operands.w
-    through = masked = None
-    if wanted.x:
-        shape = x if x.dtype == gradient.dtype else x.to(gradient.dtype)
-        if not is_depthwise(shape, real, operands.geometry):
-            through, _, _ = torch.ops.aten.convolution_backward(
-                gradient, shape, real, *settings, (True, False, False)
-            )
-        elif shape is x:
-            grid = Grid(operands.x_scale, operands.zero_point, *operands.x_range)
-            one = Depthwise(x, real, operands.geometry, grid=grid)
-            masked = one.operand_gradient(gradient)
-        else:
-            through = Depthwise(shape, real, operands.geometry).operand_gradient(gradient)
-    quantised, grad_x = through_quantiser(operands, through, gradient.dtype if wanted.w else None)
-    grad_x = grad_x if masked is None else masked
-    grad_w = None
+    kind = exact_kernel(x, real, operands.geometry, gradient.dtype)
+    grid = Grid(operands.x_scale, operands.zero_point, *operands.x_range)
+    through = grad_x = grad_w = None
+    if wanted.x and kind is not None:
+        grad_x = kind(x, real, operands.geometry, grid=grid).operand_gradient(gradient)
+    elif wanted.x:
+        through = _convolution_gradient(gradient, x, real, operands, 0)
+    itself = kind is not None and kind.quantises
+    kept = gradient.dtype if wanted.w and not itself else None
+    quantised, masked = through_quantiser(operands, through, kept)
     if wanted.w:
-        assert quantised is not None
-        if is_depthwise(quantised, real, operands.geometry):
-            grad_w = Depthwise(quantised, real, operands.geometry).weight_gradient(gradient)
+        if kind is not None:
+            used = x if quantised is None else quantised
+            one = kind(used, real, operands.geometry, grid=grid if itself else None)
+            grad_w = one.weight_gradient(gradient)
         else:
-            _, grad_w, _ = torch.ops.aten.convolution_backward(
-                gradient, quantised, real, *settings, (False, True, False)
-            )
+            assert quantised is not None
+            grad_w = _convolution_gradient(gradient, quantised, real, operands, 1)
         if operands.w_scale is not None:
             grad_w = grad_w * _unclamped_weights(operands)
         grad_w = grad_w.to(w.dtype)
+    grad_x = masked if grad_x is None else grad_x
     return None if grad_x is None else grad_x.to(x.dtype), grad_w
+
+
+def _convolution_gradient(
+    gradient: Tensor, x: Tensor, real: Tensor, operands: Operands, which: int
+) -> Tensor:
+    """That of x (0) or of the weights (1), by torch."""
+    found: tuple[Tensor, ...] = torch.ops.aten.convolution_backward(
+        gradient, x.to(gradient.dtype), real, *_backward_settings(operands.geometry),
+        (which == 0, which == 1, False),
+    )  # fmt: skip
+    return found[which]
 
 
 def _unclamped_weights(operands: Operands) -> Tensor:

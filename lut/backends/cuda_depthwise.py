@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from ..geometry import ConvGeometry
-from .cuda_operands import cuda_refusal, on_device, power_of_two
+from .cuda_exact import ExactConvolution, Grid, rows_of, runs_here
+from .cuda_operands import on_device, power_of_two
 from .cuda_sums import summed
 
-__all__ = ["MOST_VALUES", "Depthwise", "Grid", "is_depthwise"]
+__all__ = ["Depthwise"]
 
 TILE = 1024
 """Strips times channels of a program: eight values of one place, a vector, for each thread."""
@@ -24,48 +25,21 @@ WIDEST = 8
 STRIP = 4
 """Places of a strip."""
 LARGEST_KERNEL = 5
-MOST_VALUES = 1 << 30
-"""Of an operand: kernels count them in 32 bits."""
 WEIGHT_PROGRAMS = 264
 """Programs that share the sums of a gradient of weights, for each row of taps."""
 
 
-def is_depthwise(x: Tensor, w: Tensor, geometry: ConvGeometry) -> bool:
-    """Whether the kernels here compute it: a channel each, square, on a device they run on."""
-    square = w.shape[2] == w.shape[3] <= LARGEST_KERNEL
-    same = all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation))
-    alone = w.shape[1] == 1 and w.shape[0] == x.shape[1] == geometry.groups
-    half = x.dtype in (torch.bfloat16, torch.float16, torch.float32)
-    small = x.numel() < MOST_VALUES
-    return square and same and alone and half and small and cuda_refusal(x) is None
-
-
 @dataclass(frozen=True, eq=False)
-class Grid:
-    """A quantiser's levels `low` to `high`; scale and zero point (int32): 0-dimensional."""
+class Depthwise(ExactConvolution):
+    """A channel each, square kernels of at most 5×5."""
 
-    scale: Tensor
-    zero_point: Tensor
-    low: int
-    high: int
-
-
-@dataclass(frozen=True, eq=False)
-class Depthwise:
-    """One convolution: x (N, C, H, W), copied unless it is channels last, w (C, 1, k, k) of any
-    type. `relu`: x is rectified first; `grid`: no gradient passes where that clamps x. Results have
-    the type of x, channels last.
-    """
-
-    x: Tensor
-    w: Tensor
-    geometry: ConvGeometry
-    relu: bool = False
-    grid: Grid | None = None
-
-    @cached_property
-    def _images(self) -> Tensor:
-        return _rows(self.x)
+    @classmethod
+    def fits(cls, x: Tensor, w: Tensor, geometry: ConvGeometry, dtype: torch.dtype) -> bool:
+        square = w.shape[2] == w.shape[3] <= LARGEST_KERNEL
+        same = all(a == b for a, b in (geometry.stride, geometry.padding, geometry.dilation))
+        alone = w.shape[1] == 1 and w.shape[0] == x.shape[1] == geometry.groups
+        known = dtype in (torch.bfloat16, torch.float16, torch.float32)
+        return square and same and alone and known and runs_here(x)
 
     @property
     def _size(self) -> tuple[int, int]:
@@ -108,7 +82,7 @@ class Depthwise:
         """From that of the result (N, C, H', W')."""
         from .depthwise_kernels import depthwise_operand_gradient
 
-        x, signal = self.x, _rows(gradient)
+        x, signal = self.x, rows_of(gradient)
         batch, channels, height, width = x.shape
         result = torch.empty((batch, height, width, channels), dtype=x.dtype, device=x.device)
         align, many, wide = self._tile
@@ -128,7 +102,7 @@ class Depthwise:
         """float32 (C, 1, k, k), from that of the result."""
         from .depthwise_kernels import depthwise_weight_gradient
 
-        x, signal, kernel = self.x, _rows(gradient), self.w.shape[2]
+        x, signal, kernel = self.x, rows_of(gradient), self.w.shape[2]
         batch, channels, height, width = x.shape
         rows, columns = gradient.shape[2:]
         align, many, wide = self._tile
@@ -150,8 +124,3 @@ class Depthwise:
     def _weights(self) -> Tensor:
         """(taps, C)."""
         return self.w.reshape(self.w.shape[0], -1).t().contiguous()
-
-
-def _rows(images: Tensor) -> Tensor:
-    """(N, H, W, C), contiguous."""
-    return images.permute(0, 2, 3, 1).contiguous()

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from .cuda_depthwise import MOST_VALUES
 from .cuda_emulation import plane_factors, plane_rows
+from .cuda_exact import MOST_VALUES, rows_of
 from .cuda_operands import SMALLEST_SCALE, cuda_refusal, on_device, padded_to, power_of_two
 from .cuda_sums import summed
 
@@ -61,9 +61,9 @@ def mixture_gradient(gradient: Tensor, operands: "Operands") -> Tensor:
     """d loss / d mixture, float32 (M,), from that of the result; sums are float32, their terms
     rounded to the gradient's type.
     """
-    signal = _rows(gradient)
+    signal = rows_of(gradient)
     way = _depthwise if _is_depthwise(operands) else _pointwise
-    return summed(way(signal, _rows(operands.x), operands))
+    return summed(way(signal, rows_of(operands.x), operands))
 
 
 def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
@@ -224,8 +224,3 @@ def _shared(turns: int, programs: int) -> tuple[int, int]:
     """Turns of a program, and how many programs share them, about as many as asked for."""
     each = max(1, -(-turns // max(1, programs)))
     return each, -(-turns // each)
-
-
-def _rows(images: Tensor) -> Tensor:
-    """(N, H, W, C), contiguous."""
-    return images.permute(0, 2, 3, 1).contiguous()

@@ -10,12 +10,12 @@ from torch.nn import functional
 
 from cosearch import norm_mixtures
 from cosearch.choices import Form
-from cosearch.depthwise import depthwise, is_fast
+from cosearch.exact_layers import convolved, fast_kernel
 from cosearch.merged_cells import Edge, State, can_merge, unnormalised
 from cosearch.operations import OPERATIONS, Arithmetic, ConvolutionSequence
 from cosearch.supernet import Cell, Supernet
 from lut import ApproxConv2d, Candidates
-from lut.backends import cuda_depthwise
+from lut.backends import cuda_exact
 
 from .small import LUTS, SPACE, images
 
@@ -155,7 +155,7 @@ def kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     """Triton's kernels: on a CPU its interpreter runs them, in a process of its own."""
     if (
         not torch.cuda.is_available()
-        and cuda_depthwise.cuda_refusal(torch.empty(0, device=DEVICE)) is not None
+        and cuda_exact.cuda_refusal(torch.empty(0, device=DEVICE)) is not None
     ):
         pytest.skip("a CUDA device is not here, and TRITON_INTERPRET is not 1")
 
@@ -204,10 +204,11 @@ def test_kernels_of_depthwise_convolutions(
     x = torch.randn(2, channels, 9, 8, device=DEVICE)
     x = x.contiguous(memory_format=torch.channels_last)
     x.requires_grad_()
-    assert is_fast(layer, x)
+    kind = fast_kernel(layer, x)
+    assert kind is not None
     expected = layer(functional.relu(x) if relu else x)
     signal = torch.randn_like(expected)
-    found = depthwise(layer, x, relu=relu)
+    found = convolved(layer, kind, x, relu=relu)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     expected_gradients = torch.autograd.grad(expected, [x, layer.weight], signal)
     for one, two in zip(

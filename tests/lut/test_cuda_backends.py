@@ -38,7 +38,7 @@ runs_kernels = pytest.mark.skipif(
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
 def test_through_the_interpreter() -> None:
     here = Path(__file__)
-    beside = [here.with_name(f"test_cuda_{name}.py") for name in ("layers", "mixture", "depthwise")]
+    beside = [here.with_name(f"test_cuda_{name}.py") for name in ("layers", "mixture", "exact")]
     merged = here.parents[1] / "cosearch" / "test_merged_cells.py"
     files = [str(path) for path in (here, *beside, merged)]
     arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *files]

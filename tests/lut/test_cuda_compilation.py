@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from cosearch import norm_mixtures
-from cosearch.depthwise import depthwise
+from cosearch.exact_layers import convolved, fast_kernel
 from lut import LUT, ApproxConv2d, Candidates, emulation
 from lut.backends import (
-    cuda_depthwise,
     cuda_emulation,
+    cuda_exact,
     cuda_factorised,
     cuda_mixture,
     cuda_table,
@@ -30,16 +30,18 @@ SHARED_BYTES = 227 << 10
 SHAPES = {
     "pointwise": (36, 36, 1, {}),
     "wide": (64, 1024, 1, {}),
+    "pointwise_aligned": (128, 128, 1, {}),
     "dense": (36, 20, 3, {"padding": 1}),
     "dense_aligned": (64, 64, 3, {"padding": 1}),
     "depthwise": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36}),
+    "depthwise_aligned": (16, 16, 3, {"padding": 1, "groups": 16}),
     "strided": (36, 36, 5, {"padding": 4, "dilation": 2, "groups": 36, "stride": 2}),
     "grouped": (32, 32, 3, {"padding": 1, "groups": 2}),
 }
 
 # Modules that ask whether the kernels run on a tensor.
 REFUSING = (
-    cuda_depthwise, cuda_emulation, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
+    cuda_emulation, cuda_exact, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
 )  # fmt: skip
 
 pytestmark = [
@@ -129,23 +131,28 @@ def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]
 )
 def test_layers(luts: list[LUT], shape: str, launches: dict[str, str]) -> None:
     names = _launched(luts, shape, launches)
-    assert {"prepare_weights", "through_quantiser"} < names
+    assert "prepare_weights" in names
+    assert ("through_quantiser" in names) == (shape != "pointwise")
+    assert ("pointwise_weight_gradient" in names) == (shape == "pointwise")
     assert any(name.startswith(("convolve", "depthwise", "mixed", "row")) for name in names)
     mixed = len(luts) > 1
     assert ({"lay_out_channels", "depthwise_mixture"} < names) == (
-        mixed and shape in ("depthwise", "strided")
+        mixed and shape in ("depthwise", "depthwise_aligned", "strided")
     )
     assert ({"pointwise_plane_sums", "weigh_plane_sums"} < names) == (
-        mixed and shape == "pointwise"
+        mixed and shape in ("pointwise", "pointwise_aligned")
     )
 
 
 def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
-    """Depthwise convolutions in real numbers and weighted sums of batch norms, in bfloat16."""
+    """Convolutions in real numbers and weighted sums of batch norms, in bfloat16."""
     x = torch.randn(2, 16, 8, 8).bfloat16().to(memory_format=torch.channels_last).requires_grad_()
-    for kernel in (3, 5):
-        layer = torch.nn.Conv2d(16, 16, kernel, padding=kernel // 2, groups=16, bias=False)
-        depthwise(layer, x, relu=kernel == 3).sum().backward()
+    for kernel in (1, 3, 5):
+        groups = 1 if kernel == 1 else 16
+        layer = torch.nn.Conv2d(16, 16, kernel, padding=kernel // 2, groups=groups, bias=False)
+        kind = fast_kernel(layer, x)
+        assert kind is not None
+        convolved(layer, kind, x, relu=kernel == 3).sum().backward()
     norms = [torch.nn.BatchNorm2d(16, affine=False) for _ in range(2)]
     weights = torch.rand(3, requires_grad=True)
     normed = [(x, norm) for norm in norms]
@@ -155,13 +162,25 @@ def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
     assert {"depthwise", "depthwise_operand_gradient", "depthwise_weight_gradient"} < set(launches)
     assert {"batch_statistics", "partial_moments", "partial_products"} < set(launches)
     assert {"weigh", "term_gradients"} < set(launches)
+    assert {"pointwise", "pointwise_weight_gradient"} < set(launches)
     for name in ("depthwise", "depthwise_operand_gradient", "weigh", "term_gradients"):
         assert "ld.global.v4" in launches[name], name
+    for name in ("depthwise", "depthwise_operand_gradient", "pointwise"):
+        assert "st.global.v4" in launches[name], name
+
+
+def test_operands_of_a_mixture_are_laid_out_in_vectors(launches: dict[str, str]) -> None:
+    _launched([EXACT, truncated(7)], "depthwise_aligned", launches)
+    stores = [line for line in launches["lay_out_channels"].splitlines() if "st.global" in line]
+    assert sum("st.global.v4" in line for line in stores) >= 3
+    # What is stored value by value are the zeros before the first channel.
+    assert sum("st.global.v4" not in line for line in stores) <= 2
 
 
 def test_accesses_are_vectors(launches: dict[str, str]) -> None:
     """16 bytes at a time where channels allow: what decides the time of these kernels."""
-    _launched([EXACT], "pointwise", launches)
+    _launched([EXACT], "dense_aligned", launches)
+    _launched([EXACT], "pointwise_aligned", launches)
     _launched([truncated(5)], "dense_aligned", launches)
     _launched([random_table(200)], "dense_aligned", launches)
     for name in ("prepare_weights", "expand_activations", "through_quantiser", "row_convolution"):
