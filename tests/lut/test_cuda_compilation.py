@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cosearch import norm_mixtures
+from cosearch import channels, norm_mixtures
 from cosearch.depthwise import depthwise
 from lut import LUT, ApproxConv2d, Candidates, emulation
 from lut.backends import (
@@ -39,7 +39,8 @@ SHAPES = {
 
 # Modules that ask whether the kernels run on a tensor.
 REFUSING = (
-    cuda_depthwise, cuda_emulation, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
+    channels, cuda_depthwise, cuda_emulation, cuda_factorised, cuda_mixture, cuda_table,
+    norm_mixtures,
 )  # fmt: skip
 
 pytestmark = [
@@ -157,6 +158,31 @@ def test_operations_of_a_supernet(launches: dict[str, str]) -> None:
     assert {"weigh", "term_gradients"} < set(launches)
     for name in ("depthwise", "depthwise_operand_gradient", "weigh", "term_gradients"):
         assert "ld.global.v4" in launches[name], name
+
+
+@pytest.mark.parametrize(("count", "width"), [(16, 2), (32, 4)])
+def test_channels_parted_and_joined(count: int, width: int, launches: dict[str, str]) -> None:
+    """In bfloat16, a quarter of the channels seen: accesses are as wide (`width`: in 4 bytes) as
+    these lie side by side, without the shuffle and with it.
+    """
+    x = torch.randn(2, count, 8, 8).bfloat16().to(memory_format=torch.channels_last)
+    parts = channels.split(x.requires_grad_(), count // 4)
+    torch.autograd.grad(parts, [x], parts)
+    plain = dict(launches)
+    launches.clear()
+    found, beside = (part.detach().requires_grad_() for part in parts)
+    channels.join(found, beside, 4).sum().backward()
+    for kernels in (plain, launches):
+        assert set(kernels) == {"split_channels", "join_channels"}
+        for name, ptx in kernels.items():
+            assert f"ld.global.v{width}.b32" in ptx or "ld.global.v4.b32" in ptx, name
+            assert f"st.global.v{width}.b32" in ptx or "st.global.v4.b32" in ptx, name
+
+
+def test_channels_that_are_not_aligned(launches: dict[str, str]) -> None:
+    x = torch.randn(2, 12, 8, 8).to(memory_format=torch.channels_last)
+    channels.join(*channels.split(x, 3), 4)
+    assert set(launches) == {"split_channels", "join_channels"}
 
 
 def test_accesses_are_vectors(launches: dict[str, str]) -> None:
