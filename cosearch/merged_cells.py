@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from cosearch.channels import join, split
 from cosearch.exact_layers import convolved, fast_kernel
 from cosearch.norm_mixtures import normalised_relu, weighted_sum
 from cosearch.operations import ConvolutionSequence, FactorisedReduce, own_mixture
@@ -67,7 +68,11 @@ class State:
     def x(self) -> Tensor:
         if self.seen == self.whole.shape[1]:
             return self.whole
-        return self.whole[:, : self.seen].contiguous(memory_format=torch.channels_last)
+        return self._parts[0]
+
+    @cached_property
+    def _parts(self) -> tuple[Tensor, Tensor]:
+        return split(self.whole, self.seen)
 
     @cached_property
     def rectified(self) -> Tensor:
@@ -75,7 +80,7 @@ class State:
 
     @cached_property
     def beside(self) -> Tensor:
-        rest = self.whole[:, self.seen :].contiguous(memory_format=torch.channels_last)
+        _, rest = self._parts
         return rest if self.stride == 1 else functional.max_pool2d(rest, 2, ceil_mode=True)
 
 
@@ -113,7 +118,7 @@ class Edges:
         ]
         shares = torch.stack([share for _, share in entering]).float()
         beside = weighted_sum(shares, [], [rest for rest, _ in entering])
-        return functional.channel_shuffle(torch.cat([found[node], beside], 1), self.partial)
+        return join(found[node], beside, self.partial)
 
 
 def _added(state: State, leaving: Sequence[Edge], found: dict[int, Tensor]) -> list[Tensor]:

@@ -39,8 +39,10 @@ runs_kernels = pytest.mark.skipif(
 def test_through_the_interpreter() -> None:
     here = Path(__file__)
     beside = [here.with_name(f"test_cuda_{name}.py") for name in ("layers", "mixture", "exact")]
-    merged = here.parents[1] / "cosearch" / "test_merged_cells.py"
-    files = [str(path) for path in (here, *beside, merged)]
+    cells = [
+        here.parents[1] / "cosearch" / f"test_{name}.py" for name in ("merged_cells", "channels")
+    ]
+    files = [str(path) for path in (here, *beside, *cells)]
     arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *files]
     if find_spec("xdist") is None:
         arguments.remove("-n")

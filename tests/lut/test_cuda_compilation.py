@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from cosearch import norm_mixtures
+from cosearch import channels, norm_mixtures
 from cosearch.exact_layers import convolved, fast_kernel
 from lut import LUT, ApproxConv2d, Candidates, emulation
 from lut.backends import (
@@ -41,7 +41,7 @@ SHAPES = {
 
 # Modules that ask whether the kernels run on a tensor.
 REFUSING = (
-    cuda_emulation, cuda_exact, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
+    channels, cuda_emulation, cuda_exact, cuda_factorised, cuda_mixture, cuda_table, norm_mixtures,
 )  # fmt: skip
 
 pytestmark = [
@@ -175,6 +175,31 @@ def test_operands_of_a_mixture_are_laid_out_in_vectors(launches: dict[str, str])
     assert sum("st.global.v4" in line for line in stores) >= 3
     # What is stored value by value are the zeros before the first channel.
     assert sum("st.global.v4" not in line for line in stores) <= 2
+
+
+@pytest.mark.parametrize(("count", "width"), [(16, 2), (32, 4)])
+def test_channels_parted_and_joined(count: int, width: int, launches: dict[str, str]) -> None:
+    """In bfloat16, a quarter of the channels seen: accesses are as wide (`width`: in 4 bytes) as
+    these lie side by side, without the shuffle and with it.
+    """
+    x = torch.randn(2, count, 8, 8).bfloat16().to(memory_format=torch.channels_last)
+    parts = channels.split(x.requires_grad_(), count // 4)
+    torch.autograd.grad(parts, [x], parts)
+    plain = dict(launches)
+    launches.clear()
+    found, beside = (part.detach().requires_grad_() for part in parts)
+    channels.join(found, beside, 4).sum().backward()
+    for kernels in (plain, launches):
+        assert set(kernels) == {"split_channels", "join_channels"}
+        for name, ptx in kernels.items():
+            assert f"ld.global.v{width}.b32" in ptx or "ld.global.v4.b32" in ptx, name
+            assert f"st.global.v{width}.b32" in ptx or "st.global.v4.b32" in ptx, name
+
+
+def test_channels_that_are_not_aligned(launches: dict[str, str]) -> None:
+    x = torch.randn(2, 12, 8, 8).to(memory_format=torch.channels_last)
+    channels.join(*channels.split(x, 3), 4)
+    assert set(launches) == {"split_channels", "join_channels"}
 
 
 def test_accesses_are_vectors(launches: dict[str, str]) -> None:
