@@ -67,12 +67,6 @@ class Tables:
         return torch.from_numpy(self.basis.v).to(device, torch.float32)
 
     @lru_cache(maxsize=256)  # noqa: B019
-    def stacked(self, device: torch.device) -> Tensor:
-        """float32 (M, columns, rows): the tables, transposed."""
-        tables = np.ascontiguousarray(np.stack([lut.table.T for lut in self.luts]), np.float32)
-        return torch.from_numpy(tables).to(device)
-
-    @lru_cache(maxsize=256)  # noqa: B019
     def slopes(self, device: torch.device) -> tuple[Tensor, ...]:
         """x_u, x_v, w_u, w_v of the gradient, each float32 (M, 256, S)."""
         each = [self._gradient(index) for index in range(len(self.luts))]

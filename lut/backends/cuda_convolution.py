@@ -113,7 +113,7 @@ def by_planes(
     assert kernels.planes is not None
     align = gcd(16, order.group_outputs)
     depth_blocks = padded_to(tile.depth, layout.group_bytes) // tile.depth
-    mixed = kernels.rest is not None
+    mixed = kernels.planes.is_floating_point()
     stages = _stages(tile, tile.depth * (tile.positions + tile.outputs * (4 if mixed else 1)))
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
@@ -124,7 +124,7 @@ def by_planes(
                 x, kernels.planes, _or(kernels.rest, x), target, *_scales(finish, x), *places,
                 layout.group_bytes, *layout.tap_steps, layout.taps, depth_blocks,
                 padded, order.group_outputs // align, groups,
-                mixed, *_flags(finish), align,
+                mixed, kernels.rest is not None, *_flags(finish), align,
                 tile.positions, tile.outputs, tile.depth,
                 num_warps=tile.warps, num_stages=stages,
             )  # fmt: skip
@@ -196,17 +196,17 @@ def by_mixed_pointwise(
     from .cuda_kernels import mixed_pointwise
 
     x, padded, (words, rows, _) = images.x, order.padded_outputs, u.shape
-    assert kernels.planes is not None and kernels.rest is not None
+    assert kernels.planes is not None
     batch, height, width, outputs = result.shape
     positions, (align, *steps) = batch * height * width, _pixel_steps(x, geometry)
     grid = (-(-positions // tile.positions) * (padded // tile.outputs),)
     out_align = gcd(16, outputs)
     with on_device(x):
         mixed_pointwise[grid](
-            x, u, kernels.planes, kernels.rest, result, *_scales(finish, x), images.low,
+            x, u, kernels.planes, _or(kernels.rest, x), result, *_scales(finish, x), images.low,
             images.high, positions, width, height * width, *steps, x.stride(1),
             x.shape[1] // align, order.channels, padded, outputs // out_align,
-            _flags(finish)[1], align, out_align, rows, words,
+            _flags(finish)[1], kernels.rest is not None, align, out_align, rows, words,
             tile.positions, tile.outputs, tile.depth,
             num_warps=tile.warps, num_stages=tile.stages,
         )  # fmt: skip

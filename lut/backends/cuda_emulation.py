@@ -31,6 +31,7 @@ from .cuda_operands import (
     cuda_refusal,
     on_device,
     padded_to,
+    power_of_two,
     prepare,
     transposed_table,
 )
@@ -52,6 +53,10 @@ DENSE_PLANES = 48
 DEPTHWISE_PLANES = 4
 MIXED_PLANES = 64
 WORD = 4
+BFLOAT16_EXACT = 256
+"""Integers up to it are values of bfloat16."""
+TABLE_COLUMNS = 2
+"""Of a mixed table, by one program."""
 SMALLEST_SCALE = 1e-8
 
 
@@ -163,7 +168,7 @@ def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result:
         return _mixed_pointwise(operands, images, weights, result)
     kernels = prepare(
         weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=plan.order,
-        real=result.dtype,
+        real=result.dtype, split=_is_split(tables, result.dtype),
     )  # fmt: skip
     finish = Finish.of(images, kernels, operands.affine)
     plan.convolve(images, kernels, planes, tables.luts[0].table.shape[0], result, finish)
@@ -179,13 +184,23 @@ def _mixed_pointwise(
     tile = mixed_tile(outputs, channels)
     order = PlaneOrder.words(padded_to(tile.depth, channels), v.shape[1], outputs, tile.outputs)
     kernels = prepare(
-        weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=order, real=result.dtype
-    )
+        weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=order,
+        real=result.dtype, split=_is_split(operands.tables, result.dtype),
+    )  # fmt: skip
     assert kernels.planes is not None
     u = plane_rows(operands.tables, kernels.planes.dtype, result.device, WORD)
     finish = Finish.of(images, kernels, operands.affine)
     by_mixed_pointwise(images, kernels, u, order, tile, operands.geometry, result, finish)
     return _real(kernels)
+
+
+def _is_split(tables: "Tables", dtype: torch.dtype) -> bool:
+    """Whether mixed factors are kept to 16 bits: for results in float32, and where the factors of a
+    single multiplier have more than 8. Otherwise they are rounded to bfloat16, as autocast rounds
+    weights.
+    """
+    assert tables.basis is not None
+    return dtype == torch.float32 or bool((np.abs(tables.basis.v) > BFLOAT16_EXACT).any())
 
 
 def _weights(mixture: Tensor) -> Tensor:
@@ -197,8 +212,30 @@ def _mixed_depthwise(
 ) -> Tensor:
     mixture = operands.mixture
     assert mixture is not None
-    table = torch.tensordot(mixture.float(), operands.tables.stacked(result.device), 1)
+    table = _mixed_columns(operands.tables, _weights(mixture), result.device)
     return _by_columns(operands, images, weights, table, result)
+
+
+def _mixed_columns(tables: "Tables", mixture: Tensor, device: torch.device) -> Tensor:
+    """float32 (columns, rows): the mixed table, transposed, from its factors."""
+    from .cuda_kernels import mix_columns
+
+    u, v = _transposed(tables, device), tables.v(device)
+    (rank, rows), (count, columns, _) = u.shape, v.shape
+    table = torch.empty((columns, rows), device=device)
+    wide = min(TABLE_COLUMNS, columns)
+    with on_device(table):
+        mix_columns[(columns // wide,)](
+            u, v, mixture, table, rank, count, columns, rows, power_of_two(count), wide,
+            num_warps=4,
+        )  # fmt: skip
+    return table
+
+
+@lru_cache(maxsize=256)
+def _transposed(tables: "Tables", device: torch.device) -> Tensor:
+    """u, float32 (R, rows)."""
+    return tables.u(device).t().contiguous()
 
 
 @lru_cache(maxsize=256)

@@ -19,6 +19,7 @@ __all__ = [
     "expand_activations",
     "finish_sums",
     "lay_out_rows",
+    "mix_columns",
     "mixed_pointwise",
     "observe_largest",
     "prepare_weights",
@@ -31,11 +32,12 @@ COUNTS = [
     "aligned_channels", "aligned_outputs", "begin", "beyond", "bias", "blocks", "channel_size",
     "channels", "column_step", "depth_blocks", "four_step", "group_blocks",
     "group_outputs", "group_step", "groups", "height", "high", "image", "image_step",
-    "kernel_width", "last_channels", "last_planes", "left", "length", "low", "output_step",
+    "kernel_width", "last_channels", "last_planes", "left", "length", "low", "multipliers",
+    "output_step",
     "outputs", "padded_size", "padded_width", "places", "plane_output_step", "plane_step",
-    "plane_tap_step", "positions", "programs", "quads", "row_quads", "row_step",
-    "share", "size", "tap_column_step", "tap_row_step", "tap_step", "tap_words", "taps", "top",
-    "turns", "wide", "width",
+    "plane_tap_step", "positions", "programs", "quads", "rank", "row_quads", "row_step",
+    "share", "size", "table_columns", "tap_column_step", "tap_row_step", "tap_step",
+    "tap_words", "taps", "top", "turns", "wide", "width",
 ]  # fmt: skip
 ROUNDING: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2**23: adding it rounds, half to even
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
@@ -232,7 +234,8 @@ def prepare_weights(
     zero for channels from the last up to `group_channels`, from plane `last_planes` on up to
     `last_channels`; rows are outputs, those of a group padded; steps and numbers of channels here
     in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w], weighed by
-    `mixture` and summed over MULTIPLIERS, of v (MULTIPLIERS, planes, COLUMNS); 0: none.
+    `mixture` and summed over MULTIPLIERS, of v (MULTIPLIERS, planes, COLUMNS); 3: without the
+    `rest`; 0: none.
     """
     output = tl.program_id(0)
     tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
@@ -285,7 +288,7 @@ def prepare_weights(
                 place = target + plane // 4 * four_step + plane % 4 * plane_step
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
                 tl.store(planes + place * PLANE_ALIGN + channel, factor, mask=kept)
-        if PLANES == 2:
+        if PLANES >= 2:
             for plane in range(planes_count):
                 width = tl.where(plane >= last_planes, last_channels, group_channels)
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
@@ -299,9 +302,10 @@ def prepare_weights(
                     one = tl.load(factors + pattern, mask=inside, other=0.0)
                     factor += tl.load(mixture + m) * one
                 leading = factor.to(planes.dtype.element_ty)
-                left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
                 tl.store(planes + place, leading, mask=kept)
-                tl.store(rest + place, left, mask=kept)
+                if PLANES == 2:
+                    left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
+                    tl.store(rest + place, left, mask=kept)
     if QUANTISE:
         tl.store(sums + output, total)
 
@@ -381,6 +385,7 @@ def convolve_planes(
     aligned_outputs: tl.tensor,
     groups: tl.tensor,
     MIXED: tl.constexpr,
+    SPLIT: tl.constexpr,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
     ALIGN: tl.constexpr,
@@ -390,8 +395,8 @@ def convolve_planes(
 ) -> None:
     """Sums over taps and the bytes of a place: int8 products and int32 sums, or MIXED.
 
-    w: (groups, padded_outputs, taps · depth_blocks · DEPTH), int8; MIXED: real, with `rest` to be
-    added, float32 sums.
+    w: (groups, padded_outputs, taps · depth_blocks · DEPTH), int8; MIXED: real, float32 sums, with
+    `rest` to be added where SPLIT.
     """
     blocks = padded_outputs // OUTPUTS
     group = tl.program_id(1)
@@ -418,7 +423,8 @@ def convolve_planes(
         if MIXED:
             a = a.to(b.dtype)
             sums = tl.dot(a, b, sums)
-            sums = tl.dot(a, tl.load(rest + right + turn * DEPTH), sums)
+            if SPLIT:
+                sums = tl.dot(a, tl.load(rest + right + turn * DEPTH), sums)
         else:
             sums = tl.dot(a, b, sums, out_dtype=tl.int32)
     _store(
@@ -542,14 +548,21 @@ def convolve_pointwise(
 
 @triton.jit
 def _row_products(
-    pattern: tl.tensor, u: tl.tensor, w: tl.tensor, rest: tl.tensor, sums: tl.tensor
+    pattern: tl.tensor,
+    u: tl.tensor,
+    w: tl.tensor,
+    rest: tl.tensor,
+    sums: tl.tensor,
+    SPLIT: tl.constexpr,
 ) -> tl.tensor:
-    """sums + the products of the four planes of each row of `u` with w + rest, by pointers."""
+    """sums + the products of the four planes of each row of `u` with w (+ rest), by pointers."""
     b = tl.load(w)
     row = tl.load(u + pattern[:, :, None] * 4 + tl.arange(0, 4)[None, None, :])
     a = tl.reshape(row, (pattern.shape[0], 4 * pattern.shape[1]))
     sums = tl.dot(a, b, sums)
-    return tl.dot(a, tl.load(rest), sums)
+    if SPLIT:
+        sums = tl.dot(a, tl.load(rest), sums)
+    return sums
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -577,6 +590,7 @@ def mixed_pointwise(
     padded_outputs: tl.tensor,
     aligned_outputs: tl.tensor,
     AFFINE: tl.constexpr,
+    SPLIT: tl.constexpr,
     CHANNEL_ALIGN: tl.constexpr,
     ALIGN: tl.constexpr,
     ROWS: tl.constexpr,
@@ -611,11 +625,13 @@ def mixed_pointwise(
         if WORDS <= 4:
             for word in tl.static_range(WORDS):
                 at = right + tl.multiple_of(4 * (word * group_channels + start), 16)
-                sums = _row_products(pattern, u + word * (4 * ROWS), w + at, rest + at, sums)
+                rows = u + word * (4 * ROWS)
+                sums = _row_products(pattern, rows, w + at, rest + at, sums, SPLIT)
         else:
             for word in range(WORDS):
                 at = right + tl.multiple_of(4 * (word * group_channels + start), 16)
-                sums = _row_products(pattern, u + word * (4 * ROWS), w + at, rest + at, sums)
+                rows = u + word * (4 * ROWS)
+                sums = _row_products(pattern, rows, w + at, rest + at, sums, SPLIT)
     _store(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, 1, 0, True, AFFINE, ALIGN,
@@ -683,6 +699,35 @@ def depthwise_planes(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,
     )  # fmt: skip
+
+
+@triton.jit(do_not_specialize=COUNTS)
+def mix_columns(
+    u: tl.tensor,
+    v: tl.tensor,
+    mixture: tl.tensor,
+    table: tl.tensor,
+    rank: tl.tensor,
+    multipliers: tl.tensor,
+    table_columns: tl.tensor,
+    ROWS: tl.constexpr,
+    MULTIPLIERS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+) -> None:
+    """table[column, row] = sum over r of u[r, row] · (sum over m of mixture[m] · v[m, column, r]).
+
+    All float32; v (multipliers, table_columns, rank). Exact for one multiplier of weight 1.
+    """
+    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
+    row, m = tl.arange(0, ROWS), tl.arange(0, MULTIPLIERS)
+    weight = tl.load(mixture + m, mask=m < multipliers, other=0.0)[:, None]
+    first = v + (m[:, None] * table_columns + column[None, :]) * rank
+    sums = tl.zeros((COLUMNS, ROWS), tl.float32)
+    for r in range(rank):
+        factor = tl.load(first + r, mask=(m < multipliers)[:, None], other=0.0)
+        mixed = tl.sum(weight * factor, 0)
+        sums += mixed[:, None] * tl.load(u + r * ROWS + row)[None, :]
+    tl.store(table + column[:, None] * ROWS + row[None, :], sums)
 
 
 @triton.jit(do_not_specialize=COUNTS)

@@ -333,12 +333,14 @@ def prepare(
     order: PlaneOrder | None = None,
     patterns: bool = False,
     real: torch.dtype | None = None,
+    split: bool = True,
 ) -> Kernels:
     """Quantise weights and lay out v[w] in `order`, in one kernel.
 
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
-    columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out in two
-    parts of bfloat16. `real`: the type of the quantised weights' real values.
+    columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out rounded
+    to bfloat16, and where `split` a second part, what is left. `real`: the type of the quantised
+    weights' real values.
     """
     from .cuda_kernels import prepare_weights
 
@@ -348,7 +350,8 @@ def prepare(
     outputs, channels, taps = w.shape[0], w.shape[1], w.shape[2] * w.shape[3]
     align = gcd(16, channels) if last or taps == 1 else 1
     steps = (channels * taps // align, channels // align if last else 1, 1 if last else taps)
-    split = v is not None and v.is_floating_point()
+    mixed = v is not None and v.is_floating_point()
+    split = split and mixed
     kernels = _empty_kernels(weights, w, v, order, split, patterns, real)
     order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, 0, 0, outputs, outputs)
     plane_align = gcd(16, order.channels, order.last)
@@ -373,10 +376,17 @@ def prepare(
             0 if v is None else v.shape[-2],
             weights.are_real, weights.scales is not None, columns,
             0 if mixture is None else len(mixture),
-            0 if v is None else 2 if split else 1, patterns, real is not None,
+            _form(v, split), patterns, real is not None,
             align, plane_align, tap_tile, channel_tile, num_warps=tile // 512,
         )  # fmt: skip
     return kernels
+
+
+def _form(v: Tensor | None, split: bool) -> int:
+    """How v[w] is laid out, as `prepare_weights` names it."""
+    if v is None:
+        return 0
+    return 1 if not v.is_floating_point() else 2 if split else 3
 
 
 def _empty_kernels(
@@ -396,7 +406,7 @@ def _empty_kernels(
     if v is not None and order is not None:
         # The interpreter has no products of bfloat16.
         half = torch.float32 if _interpreted() else torch.bfloat16
-        planes = empty(order.shape, half if split else v.dtype)
+        planes = empty(order.shape, half if v.is_floating_point() else v.dtype)
         rest = empty(order.shape, half) if split else None
     return Kernels(
         empty((outputs,), torch.float32) if weights.are_real else None,
