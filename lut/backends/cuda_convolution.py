@@ -53,6 +53,8 @@ ROW_PROGRAMS = 528
 FEW_PROGRAMS = 200
 STAGE_BYTES = 160 << 10
 UNROLLED_PLANES = 8
+QUADS_TILE = (2, 64)
+"""Outputs, and quads of positions, of a program of depthwise layers."""
 WORD = 8
 
 
@@ -310,7 +312,7 @@ def _by_quads(
 
     images, rows, columns, outputs = result.shape
     align = gcd(16, outputs)
-    tile, quads_tile = 4, 64
+    tile, quads_tile = QUADS_TILE
     row_quads = -(-columns // 4)
     quads, row_words = images * rows * row_quads, layout.padded[1] // 4
     channel_words = layout.channel_items(images) // 4
@@ -323,7 +325,7 @@ def _by_quads(
             outputs // align, outputs // layout.channels,
             *_flags(finish), align, table.is_floating_point(), table.shape[1],
             layout.kernel[0], layout.geometry.stride[0], layout.geometry.dilation[0],
-            quads_tile, tile, num_warps=4,
+            quads_tile, tile, num_warps=2,
         )  # fmt: skip
 
 

@@ -55,8 +55,8 @@ MIXED_PLANES = 64
 WORD = 4
 BFLOAT16_EXACT = 256
 """Integers up to it are values of bfloat16."""
-TABLE_COLUMNS = 2
-"""Of a mixed table, by one program."""
+FACTORS = 8
+"""Of a mixed table, at a time."""
 SMALLEST_SCALE = 1e-8
 
 
@@ -223,11 +223,10 @@ def _mixed_columns(tables: "Tables", mixture: Tensor, device: torch.device) -> T
     u, v = _transposed(tables, device), tables.v(device)
     (rank, rows), (count, columns, _) = u.shape, v.shape
     table = torch.empty((columns, rows), device=device)
-    wide = min(TABLE_COLUMNS, columns)
     with on_device(table):
-        mix_columns[(columns // wide,)](
-            u, v, mixture, table, rank, count, columns, rows, power_of_two(count), wide,
-            num_warps=4,
+        mix_columns[(columns,)](
+            u, v, mixture, table, rank, count, columns, rows, power_of_two(count), FACTORS,
+            num_warps=2,
         )  # fmt: skip
     return table
 

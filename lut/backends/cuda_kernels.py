@@ -179,6 +179,43 @@ def expand_activations(
                         tl.store(narrow + target, byte, mask=kept)
 
 
+@triton.jit
+def _mixed_factors(
+    v: tl.tensor,
+    mixture: tl.tensor,
+    pattern: tl.tensor,
+    inside: tl.tensor,
+    first: tl.tensor,
+    count: tl.tensor,
+    COLUMNS: tl.constexpr,
+    MULTIPLIERS: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor, tl.tensor, tl.tensor]:
+    """Mixed v[w] of four planes, those from `count` on zero: all is loaded before any is stored."""
+    f0 = tl.zeros(pattern.shape, tl.float32)
+    f1, f2, f3 = f0, f0, f0
+    for m in tl.static_range(MULTIPLIERS):
+        weight = tl.load(mixture + m)
+        factors = v + (m * count + first) * COLUMNS + pattern
+        f0 += weight * tl.load(factors, mask=inside, other=0.0)
+        f1 += weight * tl.load(factors + COLUMNS, mask=inside & (first + 1 < count), other=0.0)
+        f2 += weight * tl.load(factors + 2 * COLUMNS, mask=inside & (first + 2 < count), other=0.0)
+        f3 += weight * tl.load(factors + 3 * COLUMNS, mask=inside & (first + 3 < count), other=0.0)
+    return f0, f1, f2, f3
+
+
+@triton.jit
+def _lane(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, LANE: tl.constexpr) -> tl.tensor:
+    if LANE == 0:
+        chosen = a
+    elif LANE == 1:
+        chosen = b
+    elif LANE == 2:
+        chosen = c
+    else:
+        chosen = d
+    return chosen
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def prepare_weights(
     w: tl.tensor,
@@ -289,23 +326,22 @@ def prepare_weights(
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
                 tl.store(planes + place * PLANE_ALIGN + channel, factor, mask=kept)
         if PLANES >= 2:
-            for plane in range(planes_count):
-                width = tl.where(plane >= last_planes, last_channels, group_channels)
-                kept = (tap < taps) & (channel < width * PLANE_ALIGN)
-                lane = plane % 4
-                narrow = channel + lane * plane_step * PLANE_ALIGN
-                spot = tl.where(plane < wide, channel * 4 + lane, narrow)
-                place = (target + plane // 4 * four_step) * PLANE_ALIGN + spot
-                factor = tl.zeros((TAPS, CHANNELS), tl.float32)
-                for m in tl.static_range(MULTIPLIERS):
-                    factors = v + (m * planes_count + plane) * COLUMNS
-                    one = tl.load(factors + pattern, mask=inside, other=0.0)
-                    factor += tl.load(mixture + m) * one
-                leading = factor.to(planes.dtype.element_ty)
-                tl.store(planes + place, leading, mask=kept)
-                if PLANES == 2:
-                    left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
-                    tl.store(rest + place, left, mask=kept)
+            for first in range(0, planes_count, 4):
+                f0, f1, f2, f3 = _mixed_factors(
+                    v, mixture, pattern, inside, first, planes_count, COLUMNS, MULTIPLIERS
+                )
+                for lane in tl.static_range(4):
+                    plane, factor = first + lane, _lane(f0, f1, f2, f3, lane)
+                    width = tl.where(plane >= last_planes, last_channels, group_channels)
+                    kept = (tap < taps) & (channel < width * PLANE_ALIGN) & (plane < planes_count)
+                    narrow = channel + lane * plane_step * PLANE_ALIGN
+                    spot = tl.where(plane < wide, channel * 4 + lane, narrow)
+                    place = (target + first // 4 * four_step) * PLANE_ALIGN + spot
+                    leading = factor.to(planes.dtype.element_ty)
+                    tl.store(planes + place, leading, mask=kept)
+                    if PLANES == 2:
+                        left = (factor - leading.to(tl.float32)).to(planes.dtype.element_ty)
+                        tl.store(rest + place, left, mask=kept)
     if QUANTISE:
         tl.store(sums + output, total)
 
@@ -712,22 +748,25 @@ def mix_columns(
     table_columns: tl.tensor,
     ROWS: tl.constexpr,
     MULTIPLIERS: tl.constexpr,
-    COLUMNS: tl.constexpr,
+    FACTORS: tl.constexpr,
 ) -> None:
     """table[column, row] = sum over r of u[r, row] · (sum over m of mixture[m] · v[m, column, r]).
 
     All float32; v (multipliers, table_columns, rank). Exact for one multiplier of weight 1.
     """
-    column = tl.program_id(0) * COLUMNS + tl.arange(0, COLUMNS)
-    row, m = tl.arange(0, ROWS), tl.arange(0, MULTIPLIERS)
+    column = tl.program_id(0)
+    row, m, r = tl.arange(0, ROWS), tl.arange(0, MULTIPLIERS), tl.arange(0, FACTORS)
     weight = tl.load(mixture + m, mask=m < multipliers, other=0.0)[:, None]
-    first = v + (m[:, None] * table_columns + column[None, :]) * rank
-    sums = tl.zeros((COLUMNS, ROWS), tl.float32)
-    for r in range(rank):
-        factor = tl.load(first + r, mask=(m < multipliers)[:, None], other=0.0)
-        mixed = tl.sum(weight * factor, 0)
-        sums += mixed[:, None] * tl.load(u + r * ROWS + row)[None, :]
-    tl.store(table + column[:, None] * ROWS + row[None, :], sums)
+    first = v + (m * table_columns + column)[:, None] * rank
+    sums = tl.zeros((ROWS,), tl.float32)
+    for start in range(0, rank, FACTORS):
+        known = start + r < rank
+        inside = (m < multipliers)[:, None] & known[None, :]
+        factor = tl.load(first + (start + r)[None, :], mask=inside, other=0.0)
+        rows = u + (start + r)[:, None] * ROWS + row[None, :]
+        activation = tl.load(rows, mask=known[:, None], other=0.0)
+        sums += tl.sum(tl.sum(weight * factor, 0)[:, None] * activation, 0)
+    tl.store(table + column * ROWS + row, sums)
 
 
 @triton.jit(do_not_specialize=COUNTS)

@@ -27,7 +27,7 @@ PLACES = 128
 DEPTHWISE_PROGRAMS = {16: 2112, 32: 1056}
 """By taps, padded: as many as run at a time."""
 POINTWISE_PROGRAMS = 528
-POSITIONS, CHANNELS = 64, 16
+POSITIONS, CHANNELS = 128, 16
 PART_VALUES = 1 << 21
 LARGEST_KERNEL = 5
 MOST_OUTPUTS = 128
@@ -90,7 +90,7 @@ def _depthwise(signal: Tensor, x: Tensor, operands: "Operands") -> Tensor:
             operands.geometry.dilation[0], last, turns, u[0].numel() // 4, len(v), v.shape[2],
             kernel, w_scale is not None, u.shape[1], v.shape[1], taps, rows, columns,
             order.unit, order.step, PLACES,
-            num_warps=taps // 16, num_stages=3,
+            num_warps=1, num_stages=3,
         )  # fmt: skip
     return parts.view(-1, len(v))
 
