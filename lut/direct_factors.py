@@ -25,12 +25,17 @@ WHOLE = (1 << BITS) - 1
 class DirectFactor:
     """``value(pattern & mask) · v[weight]`` is the table, and every such product exact in fp32.
 
-    v: float32 (columns, 1).
+    v: float32 (columns,).
     """
 
     mask: int
     signed: bool
     v: Tensor
+
+    def kernels(self, patterns: Tensor) -> Tensor:
+        """float32 ``v[patterns]`` of uint8 bit patterns of weights, of the same shape."""
+        index = patterns.flatten().to(torch.int32)
+        return self.v.to(patterns.device).index_select(0, index).view(patterns.shape)
 
     def planes(self, patterns: Tensor) -> Tensor:
         """float32 values of uint8 bit patterns, of the same shape and layout."""
@@ -43,7 +48,7 @@ def direct_factor(lut: LUT) -> DirectFactor | None:
     """That of a table of rank 1 and 8-bit activations, or None where the factor is another."""
     if lut.rank != 1 or lut.a_width != BITS:
         return None
-    u, v = lut.factors.u[:, 0], lut.factors.v
+    u, v = lut.factors.u[:, 0], lut.factors.v[:, 0]
     for signed in (False, True):
         for low in range(BITS):
             mask = WHOLE & ~((1 << low) - 1)

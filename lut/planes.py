@@ -17,25 +17,11 @@ __all__ = [
     "FP32_EXACT",
     "exact_convolutions",
     "factor_planes",
-    "padded_images",
     "weight_planes",
 ]
 
 FP32_EXACT = 1 << 24
 """Integers below it are exact in fp32, in any order of summation."""
-
-
-def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> Tensor:
-    """x (N, C, H, W) with `value` around it, (N, C, H + 2·pH, W + 2·pW), channels last in memory;
-    `value` may be a 0-dimensional tensor.
-    """
-    batch, channels, height, width = x.shape
-    top, left = padding
-    if not (top or left):
-        return x.contiguous(memory_format=torch.channels_last)
-    padded = x.new_empty((batch, height + 2 * top, width + 2 * left, channels)).fill_(value)
-    padded[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
-    return padded.permute(0, 3, 1, 2)
 
 
 def factor_planes(x: Tensor, u: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
 """Factorised, in fp32: an ordinary convolution over C·R channels.
 
 Input channels are taken in blocks whose partial sums stay below 2**24, where fp32 is exact in any
-order of summation; the blocks are added as int32.
+order of summation; the blocks are added as int32. Padding is left to the convolution where its
+products are 0.
 """
+
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from ..direct_factors import direct_factor
+from ..padding import padded_images
 from ..planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
 from .backend import Problem
 
@@ -32,9 +36,10 @@ class Float32:
         return 1.1 * max(1, problem.lut.rank)
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = _channels_last(problem) if problem.padding_is_zero else problem.padded()
         planes, kernels = _planes(problem)
         geometry = problem.geometry
-        settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
+        settings = (None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
         with exact_convolutions():
             parts = [
                 _integers(functional.conv2d(part, kernel, *settings))
@@ -43,15 +48,19 @@ class Float32:
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
 
 
+def _channels_last(problem: Problem) -> Problem:
+    """The same with x so laid out, as convolutions are faster."""
+    return replace(problem, x=padded_images(problem.x, (0, 0), 0))
+
+
 def _planes(problem: Problem) -> tuple[Tensor, Tensor]:
     """float32 planes of activations and of weights, whose products add up to the table's."""
-    device, columns = problem.x.device, problem.w.to(torch.int32)
     direct = direct_factor(problem.lut) if problem.lut.rank == 1 else None
     if direct is not None:
-        return direct.planes(problem.x), weight_planes(columns, direct.v.to(device))
-    factors = problem.lut.factors
+        return direct.planes(problem.x), direct.kernels(problem.w)
+    factors, device = problem.lut.factors, problem.x.device
     u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
-    return factor_planes(problem.x, u), weight_planes(columns, v)
+    return factor_planes(problem.x, u), weight_planes(problem.w.to(torch.int32), v)
 
 
 def _integers(sums: Tensor) -> Tensor:

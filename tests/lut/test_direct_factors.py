@@ -33,7 +33,7 @@ def test_every_product_is_the_table_s(lut: LUT) -> None:
     found = direct_factor(lut)
     assert found is not None
     patterns = torch.arange(256, dtype=torch.uint8)
-    products = found.planes(patterns)[:, None] * found.v[:, 0]
+    products = found.planes(patterns)[:, None] * found.v
     assert products.dtype == torch.float32
     assert np.array_equal(products.numpy(), lut.table)
     backend = approx_linear(patterns[:, None], patterns[:, None], lut, backend="float32")
@@ -51,7 +51,7 @@ def test_a_factor_out_of_reach_of_fp32_is_looked_up() -> None:
     v = (1 << 20) + np.arange(256)
     lut = LUT(np.outer(np.arange(256), v), name="large")
     found = direct_factor(lut)
-    assert found is not None and torch.equal(found.v[:, 0].long(), torch.from_numpy(v))
+    assert found is not None and torch.equal(found.v.long(), torch.from_numpy(v))
     odd = np.where(np.arange(256) % 2, 3, 5)
     assert direct_factor(LUT(np.outer(odd, odd), name="odd")) is None
 

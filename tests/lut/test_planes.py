@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from lut import planes
-from lut.planes import factor_planes, padded_images
+from lut.padding import padded_images
+from lut.planes import factor_planes
 
 
 @pytest.mark.parametrize("rank", [1, 5, 8])

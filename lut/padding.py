@@ -1,0 +1,68 @@
+"""Images with a border of one value, channels last in memory, which is how backends read them."""
+
+import sys
+from collections.abc import Callable
+from functools import lru_cache
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .threads import in_threads
+
+__all__ = ["padded_images"]
+
+MANY_BYTES, BYTES_A_THREAD = 1 << 16, 1 << 20
+EACH_BYTE = 0x0101010101010101
+
+
+def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> Tensor:
+    """x (N, C, H, W) with `value` around it, (N, C, H + 2·pH, W + 2·pW), channels last in memory;
+    `value` may be a 0-dimensional tensor.
+    """
+    if _is_compiled(x):
+        return _laid_out(x, padding, int(value) & 255)
+    batch, channels, height, width = x.shape
+    top, left = padding
+    if not (top or left):
+        return x.contiguous(memory_format=torch.channels_last)
+    padded = x.new_empty((batch, height + 2 * top, width + 2 * left, channels)).fill_(value)
+    padded[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
+    return padded.permute(0, 3, 1, 2)
+
+
+def _is_compiled(x: Tensor) -> bool:
+    """Whether the compiled loop, three times as fast as torch's copy, takes x: many bytes of one
+    channel after the other, by eight in both directions.
+    """
+    many = x.device.type == "cpu" and x.dtype == torch.uint8 and x.numel() >= MANY_BYTES
+    fits = many and x.shape[1] % 8 == x.shape[3] % 8 == 0 and x.is_contiguous()
+    return fits and sys.byteorder == "little" and _kernel() is not None
+
+
+def _laid_out(x: Tensor, padding: tuple[int, int], value: int) -> Tensor:
+    lay_out = _kernel()
+    assert lay_out is not None
+    batch, channels, height, width = x.shape
+    shape = (batch, height + 2 * padding[0], width + 2 * padding[1], channels)
+    padded = torch.empty(shape, dtype=torch.uint8)
+    words = x.numpy().view(np.uint64), padded.numpy().view(np.uint64)
+    border = np.uint64(value * EACH_BYTE)
+
+    def work(low: int, high: int) -> None:
+        lay_out(*words, padding, border, (low, high))
+
+    in_threads(work, batch * shape[1], max(1, BYTES_A_THREAD // (shape[2] * channels)))
+    return padded.permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> Callable[..., Any] | None:
+    """None where numba is not installed."""
+    if find_spec("numba") is None:
+        return None
+    from .padding_kernel import lay_out
+
+    return lay_out
