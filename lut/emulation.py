@@ -139,7 +139,7 @@ def _blocked_convolution(
     Blocks are added in float64, so that the only rounding left is that of the result to fp32.
     """
     settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
-    with exact_convolutions():
+    with exact_convolutions(planes.device):
         if kernels.shape[1] <= block:
             return functional.conv2d(planes, kernels, *settings)
         batch, _, height, width = planes.shape

@@ -10,45 +10,55 @@ BYTES, PAIRS, QUADS = (np.uint64(word) for word in (0x00FF00FF00FF00FF, 0xFFFF00
 ONE, TWO, FOUR = np.uint64(8), np.uint64(16), np.uint64(32)  # bits of so many bytes
 
 
+BLOCK_BYTES = 1 << 17  # of the result, in the second cache
+
+
 @numba.njit(nogil=True, cache=True, boundscheck=False)
 def lay_out(
     images: NDArray[np.uint64],
     padded: NDArray[np.uint64],
     padding: tuple[int, int],
     value: np.uint64,
-    rows: tuple[int, int],
 ) -> None:
-    """Rows low … high - 1 of all images: bytes of `images` in the middle, of `value` around.
+    """Bytes of `images` in the middle of `padded`, of `value` around.
 
     Words of eight bytes, the first in the lowest bits: images (N, C, H, W / 8), padded
     (N, H + 2·pH, W + 2·pW, C / 8).
     """
     top, left = padding
-    _, _, height, words = images.shape
-    for row in range(rows[0], rows[1]):
-        n, y = row // padded.shape[1], row % padded.shape[1] - top
-        result = padded[n, y + top]
-        if y < 0 or y >= height:
-            result[:] = value
-            continue
-        result[:left] = value
-        result[left + 8 * words :] = value
-        for k in range(padded.shape[3]):
-            first = 8 * k
-            for j in range(words):
+    batch, _, height, words = images.shape
+    rows = max(1, BLOCK_BYTES // (64 * words * padded.shape[3]))
+    for n in range(batch):
+        padded[n, :top] = value
+        padded[n, top + height :] = value
+        padded[n, top : top + height, :left] = value
+        padded[n, top : top + height, left + 8 * words :] = value
+        middle = padded[n, top : top + height, left : left + 8 * words]
+        for start in range(0, height, rows):
+            _lay_out_rows(images[n], middle, start, min(height, start + rows))
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _lay_out_rows(
+    image: NDArray[np.uint64], result: NDArray[np.uint64], start: int, stop: int
+) -> None:
+    """Eight channels after the other, so that the rows of each are read one after the other."""
+    for k in range(result.shape[2]):
+        for y in range(start, stop):
+            for j in range(image.shape[2]):
                 a, b, c, d, e, f, g, h = _transposed(
-                    images[n, first, y, j],
-                    images[n, first + 1, y, j],
-                    images[n, first + 2, y, j],
-                    images[n, first + 3, y, j],
-                    images[n, first + 4, y, j],
-                    images[n, first + 5, y, j],
-                    images[n, first + 6, y, j],
-                    images[n, first + 7, y, j],
+                    image[8 * k, y, j],
+                    image[8 * k + 1, y, j],
+                    image[8 * k + 2, y, j],
+                    image[8 * k + 3, y, j],
+                    image[8 * k + 4, y, j],
+                    image[8 * k + 5, y, j],
+                    image[8 * k + 6, y, j],
+                    image[8 * k + 7, y, j],
                 )
-                x = left + 8 * j
-                result[x, k], result[x + 1, k], result[x + 2, k], result[x + 3, k] = a, b, c, d
-                result[x + 4, k], result[x + 5, k], result[x + 6, k], result[x + 7, k] = e, f, g, h
+                row, x = result[y], 8 * j
+                row[x, k], row[x + 1, k], row[x + 2, k], row[x + 3, k] = a, b, c, d
+                row[x + 4, k], row[x + 5, k], row[x + 6, k], row[x + 7, k] = e, f, g, h
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)

@@ -1,7 +1,7 @@
 """Factors looked up as planes: an operand of C channels becomes one of C·R."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -76,15 +76,15 @@ def weight_planes(w: Tensor, v: Tensor) -> Tensor:
 
 
 @contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """Convolutions as plain sums of fp32 products: no TF32, bf16 or Winograd transforms,
-    whatever precision the user set for their own.
+def exact_convolutions(device: torch.device) -> Iterator[None]:
+    """Convolutions on `device` as plain sums of fp32 products: no TF32, bf16 or Winograd
+    transforms, whatever precision the user set for their own.
     """
     onednn = torch.backends.mkldnn.conv  # type: ignore[attr-defined]
     before = onednn.fp32_precision
     onednn.fp32_precision = "ieee"
     try:
-        with torch.backends.cudnn.flags(enabled=False):
+        with torch.backends.cudnn.flags(enabled=False) if device.type == "cuda" else nullcontext():
             yield
     finally:
         onednn.fp32_precision = before

@@ -37,8 +37,7 @@ class Problem:
     @property
     def padding_is_zero(self) -> bool:
         """Whether products of padding are known to be 0, whatever the weight."""
-        known = isinstance(self.zero_pattern, int)
-        return known and not self.lut.table[self.zero_pattern].any()
+        return isinstance(self.zero_pattern, int) and self.zero_pattern in self.lut.zero_rows
 
     @property
     def taps(self) -> int:

@@ -5,8 +5,6 @@ order of summation; the blocks are added as int32. Padding is left to the convol
 products are 0.
 """
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -36,21 +34,16 @@ class Float32:
         return 1.1 * max(1, problem.lut.rank)
 
     def accumulators(self, problem: Problem) -> Tensor:
-        problem = _channels_last(problem) if problem.padding_is_zero else problem.padded()
+        problem = problem if problem.padding_is_zero else problem.padded()
         planes, kernels = _planes(problem)
         geometry = problem.geometry
         settings = (None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-        with exact_convolutions():
+        with exact_convolutions(problem.x.device):
             parts = [
                 _integers(functional.conv2d(part, kernel, *settings))
                 for part, kernel in _exact_blocks(problem, planes, kernels)
             ]
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
-
-
-def _channels_last(problem: Problem) -> Problem:
-    """The same with x so laid out, as convolutions are faster."""
-    return replace(problem, x=padded_images(problem.x, (0, 0), 0))
 
 
 def _planes(problem: Problem) -> tuple[Tensor, Tensor]:
@@ -60,7 +53,8 @@ def _planes(problem: Problem) -> tuple[Tensor, Tensor]:
         return direct.planes(problem.x), direct.kernels(problem.w)
     factors, device = problem.lut.factors, problem.x.device
     u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
-    return factor_planes(problem.x, u), weight_planes(problem.w.to(torch.int32), v)
+    rows = padded_images(problem.x, (0, 0), 0)
+    return factor_planes(rows, u), weight_planes(problem.w.to(torch.int32), v)
 
 
 def _integers(sums: Tensor) -> Tensor:
