@@ -1,10 +1,9 @@
 """Images channels last in memory, which is how backends read them, within a border of one value."""
 
 import sys
-from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -12,7 +11,7 @@ from torch import Tensor
 
 __all__ = ["float_images", "padded_images"]
 
-MANY_BYTES = 1 << 16
+MANY_BYTES, ROW_BYTES = 1 << 16, 1 << 16
 EACH_BYTE = 0x0101010101010101
 
 
@@ -33,8 +32,9 @@ def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> T
 
 def float_images(x: Tensor) -> Tensor:
     """float32 of integers (N, C, H, W), channels last in memory."""
-    laid_out = _laid_out(x, (0, 0), 0) if _is_compiled(x) else x
-    return laid_out.to(torch.float32, memory_format=torch.channels_last)
+    if _is_compiled(x):
+        return _converted(x)
+    return x.to(torch.float32, memory_format=torch.channels_last)
 
 
 def _is_compiled(x: Tensor) -> bool:
@@ -49,21 +49,32 @@ def _is_compiled(x: Tensor) -> bool:
 
 
 def _laid_out(x: Tensor, padding: tuple[int, int], value: int) -> Tensor:
-    lay_out = _kernel()
-    assert lay_out is not None
+    kernel = _kernel()
+    assert kernel is not None
     batch, channels, height, width = x.shape
     shape = (batch, height + 2 * padding[0], width + 2 * padding[1], channels)
     padded = torch.empty(shape, dtype=x.dtype)
     border = np.uint64((value & 255) * EACH_BYTE)
-    lay_out(x.numpy().view(np.uint64), padded.numpy().view(np.uint64), padding, border)
+    kernel.lay_out(x.numpy().view(np.uint64), padded.numpy().view(np.uint64), padding, border)
     return padded.permute(0, 3, 1, 2)
 
 
+def _converted(x: Tensor) -> Tensor:
+    kernel = _kernel()
+    assert kernel is not None
+    batch, channels, height, width = x.shape
+    floats = torch.empty((batch, height, width, channels))
+    images = x.numpy()
+    rows = np.empty((max(1, ROW_BYTES // (width * channels)), width, channels), images.dtype)
+    kernel.convert(images.view(np.uint64), floats.numpy(), rows.view(np.uint64), rows)
+    return floats.permute(0, 3, 1, 2)
+
+
 @lru_cache(maxsize=1)
-def _kernel() -> Callable[..., Any] | None:
+def _kernel() -> ModuleType | None:
     """None where numba is not installed."""
     if find_spec("numba") is None:
         return None
-    from .padding_kernel import lay_out
+    from . import padding_kernel
 
-    return lay_out
+    return padding_kernel

@@ -4,7 +4,7 @@ import numba
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["lay_out"]
+__all__ = ["convert", "lay_out"]
 
 BYTES, PAIRS, QUADS = (np.uint64(word) for word in (0x00FF00FF00FF00FF, 0xFFFF0000FFFF, 0xFFFFFFFF))
 ONE, TWO, FOUR = np.uint64(8), np.uint64(16), np.uint64(32)  # bits of so many bytes
@@ -35,16 +35,36 @@ def lay_out(
         padded[n, top : top + height, left + 8 * words :] = value
         middle = padded[n, top : top + height, left : left + 8 * words]
         for start in range(0, height, rows):
-            _lay_out_rows(images[n], middle, start, min(height, start + rows))
+            stop = min(height, start + rows)
+            _lay_out_rows(images[n, :, start:stop], middle[start:stop])
 
 
 @numba.njit(nogil=True, cache=True, boundscheck=False)
-def _lay_out_rows(
-    image: NDArray[np.uint64], result: NDArray[np.uint64], start: int, stop: int
+def convert(
+    images: NDArray[np.uint64],
+    floats: NDArray[np.float32],
+    words: NDArray[np.uint64],
+    values: NDArray[np.integer],
 ) -> None:
+    """Bytes of `images` as numbers (N, H, W, C); `words` (rows, W, C / 8) and `values`
+    (rows, W, C) are one memory, for a few rows at a time.
+    """
+    batch, height, width, channels = floats.shape
+    for n in range(batch):
+        for start in range(0, height, len(words)):
+            stop = min(height, start + len(words))
+            _lay_out_rows(images[n, :, start:stop], words[: stop - start])
+            for y in range(start, stop):
+                for x in range(width):
+                    for c in range(channels):
+                        floats[n, y, x, c] = values[y - start, x, c]
+
+
+@numba.njit(nogil=True, cache=True, boundscheck=False)
+def _lay_out_rows(image: NDArray[np.uint64], result: NDArray[np.uint64]) -> None:
     """Eight channels after the other, so that the rows of each are read one after the other."""
     for k in range(result.shape[2]):
-        for y in range(start, stop):
+        for y in range(image.shape[1]):
             for j in range(image.shape[2]):
                 a, b, c, d, e, f, g, h = _transposed(
                     image[8 * k, y, j],

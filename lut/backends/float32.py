@@ -20,18 +20,18 @@ RANK_LIMIT = 64
 
 
 class Float32:
-    """Any device; rank at most `RANK_LIMIT`."""
+    """Any device; rank 1 to `RANK_LIMIT`."""
 
     def refusal(self, problem: Problem) -> str | None:
         lut = problem.lut
-        if lut.rank > RANK_LIMIT:
-            return f"of rank at most {RANK_LIMIT}, not {lut.rank}"
+        if not 1 <= lut.rank <= RANK_LIMIT:
+            return f"of rank 1 to {RANK_LIMIT}, not {lut.rank}"
         if problem.taps * lut.factors.product_bound >= FP32_EXACT:
             return f"exact for sums over {problem.taps} taps, not inexact"
         return None
 
     def cost(self, problem: Problem) -> float:
-        return 1.1 * max(1, problem.lut.rank)
+        return 1.1 * problem.lut.rank
 
     def accumulators(self, problem: Problem) -> Tensor:
         problem = problem if problem.padding_is_zero else problem.padded()
@@ -65,7 +65,7 @@ def _integers(sums: Tensor) -> Tensor:
 def _exact_blocks(problem: Problem, planes: Tensor, kernels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Blocks of channels: |partial sum| <= channels · taps · product_bound < 2**24."""
     factors = problem.lut.factors
-    channels, rank = problem.w.shape[1], max(1, factors.rank)
+    channels, rank = problem.w.shape[1], factors.rank
     size = min(channels, (FP32_EXACT - 1) // max(1, problem.taps * factors.product_bound))
     if size == channels:
         return [(planes, kernels)]
