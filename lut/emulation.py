@@ -19,7 +19,7 @@ from .candidates import Tables
 from .depthwise import has_columns, looked_up, summed_by_pattern
 from .geometry import ConvGeometry
 from .padding import padded_images
-from .planes import exact_convolutions, factor_planes, weight_planes
+from .planes import exact_convolution, factor_planes, weight_planes
 from .quantisation import levels_of, quantise, weight_scales
 
 __all__ = ["Operands", "convolution", "gradients"]
@@ -138,21 +138,20 @@ def _blocked_convolution(
 
     Blocks are added in float64, so that the only rounding left is that of the result to fp32.
     """
-    settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
-    with exact_convolutions(planes.device):
-        if kernels.shape[1] <= block:
-            return functional.conv2d(planes, kernels, *settings)
-        batch, _, height, width = planes.shape
-        grouped = planes.reshape(batch, geometry.groups, -1, height, width)
-        parts = [
-            functional.conv2d(
-                grouped[:, :, low : low + block].reshape(batch, -1, height, width),
-                kernels[:, low : low + block],
-                *settings,
-            )
-            for low in range(0, kernels.shape[1], block)
-        ]
-        return torch.stack(parts).sum(0, dtype=torch.float64).to(torch.float32)
+    geometry = geometry.without_padding()
+    if kernels.shape[1] <= block:
+        return exact_convolution(planes, kernels, geometry)
+    batch, _, height, width = planes.shape
+    grouped = planes.reshape(batch, geometry.groups, -1, height, width)
+    parts = [
+        exact_convolution(
+            grouped[:, :, low : low + block].reshape(batch, -1, height, width),
+            kernels[:, low : low + block],
+            geometry,
+        )
+        for low in range(0, kernels.shape[1], block)
+    ]
+    return torch.stack(parts).sum(0, dtype=torch.float64).to(torch.float32)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """Factors looked up as planes: an operand of C channels becomes one of C·R."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -11,11 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .geometry import ConvGeometry
 from .threads import in_threads
 
 __all__ = [
     "FP32_EXACT",
-    "exact_convolutions",
+    "exact_convolution",
     "factor_planes",
     "weight_planes",
 ]
@@ -75,16 +75,18 @@ def weight_planes(w: Tensor, v: Tensor) -> Tensor:
     return planes.reshape(outputs, channels * v.shape[1], height, width)
 
 
-@contextmanager
-def exact_convolutions(device: torch.device) -> Iterator[None]:
-    """Convolutions on `device` as plain sums of fp32 products: no TF32, bf16 or Winograd
-    transforms, whatever precision the user set for their own.
+def exact_convolution(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
+    """Plain sums of fp32 products: no TF32, bf16 or Winograd transforms, whatever precision the
+    user set for their own convolutions.
     """
+    settings = (None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    if x.device.type == "cuda":
+        with torch.backends.cudnn.flags(enabled=False):
+            return functional.conv2d(x, w, *settings)
     onednn = torch.backends.mkldnn.conv  # type: ignore[attr-defined]
     before = onednn.fp32_precision
     onednn.fp32_precision = "ieee"
     try:
-        with torch.backends.cudnn.flags(enabled=False) if device.type == "cuda" else nullcontext():
-            yield
+        return functional.conv2d(x, w, *settings)
     finally:
         onednn.fp32_precision = before

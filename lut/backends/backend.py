@@ -1,6 +1,6 @@
 """What a backend is: a way to compute the integer convolution, and when it may be used."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Protocol
@@ -32,7 +32,7 @@ class Problem:
     def padded(self) -> "Problem":
         """The same with padding in x, channels last in memory, and none in `geometry`."""
         x = padded_images(self.x, self.geometry.padding, self.zero_pattern)
-        return replace(self, x=x, geometry=self.geometry.without_padding())
+        return Problem(x, self.w, self.lut, self.geometry.without_padding())
 
     @property
     def padding_is_zero(self) -> bool:

@@ -7,11 +7,10 @@ products are 0.
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..direct_factors import direct_factor
 from ..padding import padded_images
-from ..planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
+from ..planes import FP32_EXACT, exact_convolution, factor_planes, weight_planes
 from .backend import Problem
 
 __all__ = ["Float32"]
@@ -36,13 +35,10 @@ class Float32:
     def accumulators(self, problem: Problem) -> Tensor:
         problem = problem if problem.padding_is_zero else problem.padded()
         planes, kernels = _planes(problem)
-        geometry = problem.geometry
-        settings = (None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
-        with exact_convolutions(problem.x.device):
-            parts = [
-                _integers(functional.conv2d(part, kernel, *settings))
-                for part, kernel in _exact_blocks(problem, planes, kernels)
-            ]
+        parts = [
+            _integers(exact_convolution(part, kernel, problem.geometry))
+            for part, kernel in _exact_blocks(problem, planes, kernels)
+        ]
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
 
 
