@@ -19,7 +19,7 @@ def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> T
     """x (N, C, H, W) with `value` around it, (N, C, H + 2·pH, W + 2·pW), channels last in memory;
     `value` may be a 0-dimensional tensor.
     """
-    if _is_compiled(x):
+    if _is_compiled(x, 2):
         return _laid_out(x, padding, int(value))
     batch, channels, height, width = x.shape
     top, left = padding
@@ -32,20 +32,20 @@ def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> T
 
 def float_images(x: Tensor) -> Tensor:
     """float32 of integers (N, C, H, W), channels last in memory."""
-    if _is_compiled(x):
+    if _is_compiled(x, 1):
         return _converted(x)
     return x.to(torch.float32, memory_format=torch.channels_last)
 
 
-def _is_compiled(x: Tensor) -> bool:
+def _is_compiled(x: Tensor, threads: int) -> bool:
     """Whether the compiled loop takes x: many bytes of one channel after the other, by eight in
-    both directions. It saves two fifths of the time of torch's copy on one thread; on several
-    torch divides its copy among them.
+    both directions. It saves two fifths of the time of torch's copy on one thread; torch divides
+    its copy among several, and is as fast on more than `threads`.
     """
     many = x.device.type == "cpu" and x.element_size() == 1 and x.numel() >= MANY_BYTES
     fits = many and x.shape[1] % 8 == x.shape[3] % 8 == 0 and x.is_contiguous()
-    alone = fits and torch.get_num_threads() == 1
-    return alone and sys.byteorder == "little" and _kernel() is not None
+    few = fits and torch.get_num_threads() <= threads
+    return few and sys.byteorder == "little" and _kernel() is not None
 
 
 def _laid_out(x: Tensor, padding: tuple[int, int], value: int) -> Tensor:

@@ -55,8 +55,8 @@ def test_floats_are_the_integers(way: str, shape: tuple[int, ...], dtype: torch.
 
 
 def test_the_compiled_loop_takes_what_fits(way: str) -> None:
-    taken = [images._is_compiled(bytes_of(shape, torch.uint8)) for shape in SHAPES]
+    taken = [images._is_compiled(bytes_of(shape, torch.uint8), 1) for shape in SHAPES]
     assert taken == ([True, True, False, False] if way == "compiled" else [False] * 4)
-    assert not images._is_compiled(bytes_of(SHAPES[0], torch.uint8)[:, :, 1:])
+    assert not images._is_compiled(bytes_of(SHAPES[0], torch.uint8)[:, :, 1:], 1)
     torch.set_num_threads(2)
-    assert not images._is_compiled(bytes_of(SHAPES[0], torch.uint8))
+    assert not images._is_compiled(bytes_of(SHAPES[0], torch.uint8), 1)
