@@ -18,7 +18,8 @@ from .backends.exact_kernels import Grid, exact_kernel
 from .candidates import Tables
 from .depthwise import has_columns, looked_up, summed_by_pattern
 from .geometry import ConvGeometry
-from .planes import exact_convolutions, factor_planes, padded_images, weight_planes
+from .padding import padded_images
+from .planes import exact_convolution, factor_planes, weight_planes
 from .quantisation import levels_of, quantise, weight_scales
 
 __all__ = ["Operands", "convolution", "gradients"]
@@ -83,9 +84,10 @@ def convolution(operands: Operands, dtype: torch.dtype) -> tuple[Tensor, Tensor]
 def _single(x: Tensor, levels: Tensor, operands: Operands, index: int) -> Tensor:
     """int32 sums of one table's products."""
     lut = operands.tables.luts[index]
-    rows = _padded_patterns(x, operands, lut.a_width)
+    rows = _patterns(x, operands.x_range[0], lut.a_width)
     columns = _patterns(levels, operands.w_range[0], lut.b_width)
-    problem = Problem(rows, columns, lut, operands.geometry.without_padding())
+    zero = _zero_pattern(operands, lut.a_width)
+    problem = Problem(rows, columns, lut, operands.geometry, zero)
     return chosen_backend(problem, None).accumulators(problem)
 
 
@@ -113,10 +115,14 @@ def mixed_tables(mixture: Tensor, tables: Tensor) -> Tensor:
 
 def _padded_patterns(x: Tensor, operands: Operands, width: int) -> Tensor:
     """Bit patterns of integer levels, uint8 (N, C, Hp, Wp), padded with the zero point's."""
-    zero: int | Tensor = 0
-    if operands.affine:
-        zero = operands.zero_point.to(torch.int32) & ((1 << width) - 1)
-    return padded_images(_patterns(x, operands.x_range[0], width), operands.geometry.padding, zero)
+    rows, zero = _patterns(x, operands.x_range[0], width), _zero_pattern(operands, width)
+    return padded_images(rows, operands.geometry.padding, zero)
+
+
+def _zero_pattern(operands: Operands, width: int) -> int | Tensor:
+    if not operands.affine:
+        return 0
+    return operands.zero_point.to(torch.int32) & ((1 << width) - 1)
 
 
 def _patterns(levels: Tensor, low: int, width: int) -> Tensor:
@@ -132,21 +138,20 @@ def _blocked_convolution(
 
     Blocks are added in float64, so that the only rounding left is that of the result to fp32.
     """
-    settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
-    with exact_convolutions():
-        if kernels.shape[1] <= block:
-            return functional.conv2d(planes, kernels, *settings)
-        batch, _, height, width = planes.shape
-        grouped = planes.reshape(batch, geometry.groups, -1, height, width)
-        parts = [
-            functional.conv2d(
-                grouped[:, :, low : low + block].reshape(batch, -1, height, width),
-                kernels[:, low : low + block],
-                *settings,
-            )
-            for low in range(0, kernels.shape[1], block)
-        ]
-        return torch.stack(parts).sum(0, dtype=torch.float64).to(torch.float32)
+    geometry = geometry.without_padding()
+    if kernels.shape[1] <= block:
+        return exact_convolution(planes, kernels, geometry)
+    batch, _, height, width = planes.shape
+    grouped = planes.reshape(batch, geometry.groups, -1, height, width)
+    parts = [
+        exact_convolution(
+            grouped[:, :, low : low + block].reshape(batch, -1, height, width),
+            kernels[:, low : low + block],
+            geometry,
+        )
+        for low in range(0, kernels.shape[1], block)
+    ]
+    return torch.stack(parts).sum(0, dtype=torch.float64).to(torch.float32)
 
 
 @dataclass(frozen=True)

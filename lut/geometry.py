@@ -1,6 +1,6 @@
 """Shape arithmetic of 2-D convolutions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from torch import Size
 
@@ -25,7 +25,7 @@ class ConvGeometry:
         return cls(pair(stride), pair(padding), pair(dilation), groups)
 
     def without_padding(self) -> "ConvGeometry":
-        return replace(self, padding=(0, 0))
+        return ConvGeometry(self.stride, (0, 0), self.dilation, self.groups)
 
     def output_size(self, x: Size, w: Size) -> tuple[int, int]:
         """Height and width of the result for x (N, C, H, W), padding added already, and w."""

@@ -25,7 +25,6 @@ from .backends.cuda_emulation import observed_scales
 from .candidates import tables_of
 from .emulation import Operands, Wanted, convolution, gradients
 from .geometry import ConvGeometry
-from .planes import padded_images
 from .products import MatrixOperands, product_gradients, sums_of_products, table_product
 from .table import LUT
 
@@ -89,8 +88,8 @@ def _accumulators(
     lut = _table(table)
     geometry = _geometry(stride, padding, dilation, groups)
     zero = x_zero_point & ((1 << lut.a_width) - 1)
-    rows = padded_images(_patterns(x, lut.a_width), geometry.padding, zero)
-    problem = Problem(rows, _patterns(w, lut.b_width), lut, geometry.without_padding())
+    rows, columns = _patterns(x, lut.a_width), _patterns(w, lut.b_width)
+    problem = Problem(rows, columns, lut, geometry, zero)
     sums = chosen_backend(problem, backend or None).accumulators(problem)
     return sums.contiguous(memory_format=torch.channels_last)
 

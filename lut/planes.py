@@ -1,7 +1,6 @@
 """Factors looked up as planes: an operand of C channels becomes one of C·R."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -11,31 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from .geometry import ConvGeometry
 from .threads import in_threads
 
 __all__ = [
     "FP32_EXACT",
-    "exact_convolutions",
+    "exact_convolution",
     "factor_planes",
-    "padded_images",
     "weight_planes",
 ]
 
 FP32_EXACT = 1 << 24
 """Integers below it are exact in fp32, in any order of summation."""
-
-
-def padded_images(x: Tensor, padding: tuple[int, int], value: int | Tensor) -> Tensor:
-    """x (N, C, H, W) with `value` around it, (N, C, H + 2·pH, W + 2·pW), channels last in memory;
-    `value` may be a 0-dimensional tensor.
-    """
-    batch, channels, height, width = x.shape
-    top, left = padding
-    if not (top or left):
-        return x.contiguous(memory_format=torch.channels_last)
-    padded = x.new_empty((batch, height + 2 * top, width + 2 * left, channels)).fill_(value)
-    padded[:, top : top + height, left : left + width] = x.permute(0, 2, 3, 1)
-    return padded.permute(0, 3, 1, 2)
 
 
 def factor_planes(x: Tensor, u: Tensor) -> Tensor:
@@ -89,16 +75,18 @@ def weight_planes(w: Tensor, v: Tensor) -> Tensor:
     return planes.reshape(outputs, channels * v.shape[1], height, width)
 
 
-@contextmanager
-def exact_convolutions() -> Iterator[None]:
-    """Convolutions as plain sums of fp32 products: no TF32, bf16 or Winograd transforms,
-    whatever precision the user set for their own.
+def exact_convolution(x: Tensor, w: Tensor, geometry: ConvGeometry) -> Tensor:
+    """Plain sums of fp32 products: no TF32, bf16 or Winograd transforms, whatever precision the
+    user set for their own convolutions.
     """
+    settings = (None, geometry.stride, geometry.padding, geometry.dilation, geometry.groups)
+    if x.device.type == "cuda":
+        with torch.backends.cudnn.flags(enabled=False):
+            return functional.conv2d(x, w, *settings)
     onednn = torch.backends.mkldnn.conv  # type: ignore[attr-defined]
     before = onednn.fp32_precision
     onednn.fp32_precision = "ieee"
     try:
-        with torch.backends.cudnn.flags(enabled=False):
-            yield
+        return functional.conv2d(x, w, *settings)
     finally:
         onednn.fp32_precision = before

@@ -106,6 +106,11 @@ class LUT:
         return self.table.astype(np.int64) - np.outer(a, b)
 
     @cached_property
+    def zero_rows(self) -> frozenset[int]:
+        """Patterns of the first operand whose products are all 0."""
+        return frozenset(np.flatnonzero(~self.table.any(axis=1)).tolist())
+
+    @cached_property
     def rank(self) -> int:
         """The exact rank of the table as a matrix of integers."""
         from flint import fmpz_mat

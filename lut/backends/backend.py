@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import ConvGeometry
+from ..padding import padded_images
 from ..table import LUT
 
 __all__ = ["Backend", "Problem", "is_installed"]
@@ -16,15 +17,27 @@ __all__ = ["Backend", "Problem", "is_installed"]
 
 @dataclass(frozen=True, eq=False)
 class Problem:
-    """One convolution: x uint8 (N, C, H, W), padding added, w uint8 (O, C / groups, kH, kW).
+    """One convolution: x uint8 (N, C, H, W), w uint8 (O, C / groups, kH, kW), both bit patterns.
 
-    Both are bit patterns. `geometry` has no padding.
+    The padding of `geometry` is still to be added: positions of `zero_pattern`, which may be a
+    0-dimensional tensor.
     """
 
     x: Tensor
     w: Tensor
     lut: LUT
     geometry: ConvGeometry
+    zero_pattern: int | Tensor = 0
+
+    def padded(self) -> "Problem":
+        """The same with padding in x, channels last in memory, and none in `geometry`."""
+        x = padded_images(self.x, self.geometry.padding, self.zero_pattern)
+        return Problem(x, self.w, self.lut, self.geometry.without_padding())
+
+    @property
+    def padding_is_zero(self) -> bool:
+        """Whether products of padding are known to be 0, whatever the weight."""
+        return isinstance(self.zero_pattern, int) and self.zero_pattern in self.lut.zero_rows
 
     @property
     def taps(self) -> int:
@@ -37,7 +50,7 @@ class Problem:
 
     @property
     def zero(self) -> Tensor:
-        """A zero point that is not used, padding being there already."""
+        """A zero point that is not used: kernels find padding there already."""
         return _zero(self.x.device)
 
     def empty_result(self) -> Tensor:
@@ -48,6 +61,7 @@ class Problem:
 
     @property
     def output_shape(self) -> tuple[int, int, int, int]:
+        assert self.geometry.padding == (0, 0), "the size is that of a padded problem"
         height, width = self.geometry.output_size(self.x.shape, self.w.shape)
         return self.x.shape[0], self.w.shape[0], height, width
 

@@ -23,5 +23,6 @@ class Columns:
         return COST
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         columns = torch.from_numpy(problem.lut.table.T.copy())[problem.w[:, 0].to(torch.int64)]
         return looked_up(problem.x, columns, problem.geometry)

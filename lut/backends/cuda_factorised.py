@@ -66,6 +66,7 @@ class CudaFactorised:
         return 0.5 + 0.6 * (count // 5) if problem.is_depthwise else 0.5 + 0.25 * count
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         sides = packed_planes(problem.lut, problem.x.device)
         planes, v = sides.u, sides.v
         images = Images(problem.x, problem.zero)

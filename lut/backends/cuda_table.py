@@ -19,6 +19,7 @@ class CudaTable:
         return 1.0 if problem.is_depthwise else 15.0
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         device, lut = problem.x.device, problem.lut
         kernels = prepare(Weights(problem.w), columns=lut.table.shape[1], patterns=True)
         images, result = Images(problem.x, problem.zero), problem.empty_result()

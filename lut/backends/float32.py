@@ -1,15 +1,16 @@
 """Factorised, in fp32: an ordinary convolution over C·R channels.
 
 Input channels are taken in blocks whose partial sums stay below 2**24, where fp32 is exact in any
-order of summation; the blocks are added as int32.
+order of summation; the blocks are added as int32. Padding is left to the convolution where its
+products are 0.
 """
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from ..direct_factors import direct_factor
-from ..planes import FP32_EXACT, exact_convolutions, factor_planes, weight_planes
+from ..padding import padded_images
+from ..planes import FP32_EXACT, exact_convolution, factor_planes, weight_planes
 from .backend import Problem
 
 __all__ = ["Float32"]
@@ -18,40 +19,38 @@ RANK_LIMIT = 64
 
 
 class Float32:
-    """Any device; rank at most `RANK_LIMIT`."""
+    """Any device; rank 1 to `RANK_LIMIT`."""
 
     def refusal(self, problem: Problem) -> str | None:
         lut = problem.lut
-        if lut.rank > RANK_LIMIT:
-            return f"of rank at most {RANK_LIMIT}, not {lut.rank}"
+        if not 1 <= lut.rank <= RANK_LIMIT:
+            return f"of rank 1 to {RANK_LIMIT}, not {lut.rank}"
         if problem.taps * lut.factors.product_bound >= FP32_EXACT:
             return f"exact for sums over {problem.taps} taps, not inexact"
         return None
 
     def cost(self, problem: Problem) -> float:
-        return 1.1 * max(1, problem.lut.rank)
+        return 1.1 * problem.lut.rank
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem if problem.padding_is_zero else problem.padded()
         planes, kernels = _planes(problem)
-        geometry = problem.geometry
-        settings = (None, geometry.stride, 0, geometry.dilation, geometry.groups)
-        with exact_convolutions():
-            parts = [
-                _integers(functional.conv2d(part, kernel, *settings))
-                for part, kernel in _exact_blocks(problem, planes, kernels)
-            ]
+        parts = [
+            _integers(exact_convolution(part, kernel, problem.geometry))
+            for part, kernel in _exact_blocks(problem, planes, kernels)
+        ]
         return torch.stack(parts).sum(0, dtype=torch.int32) if len(parts) > 1 else parts[0]
 
 
 def _planes(problem: Problem) -> tuple[Tensor, Tensor]:
     """float32 planes of activations and of weights, whose products add up to the table's."""
-    device, columns = problem.x.device, problem.w.to(torch.int32)
     direct = direct_factor(problem.lut) if problem.lut.rank == 1 else None
     if direct is not None:
-        return direct.planes(problem.x), weight_planes(columns, direct.v.to(device))
-    factors = problem.lut.factors
+        return direct.planes(problem.x), direct.kernels(problem.w)
+    factors, device = problem.lut.factors, problem.x.device
     u, v = (torch.from_numpy(f).to(device, torch.float32) for f in (factors.u, factors.v))
-    return factor_planes(problem.x, u), weight_planes(columns, v)
+    rows = padded_images(problem.x, (0, 0), 0)
+    return factor_planes(rows, u), weight_planes(problem.w.to(torch.int32), v)
 
 
 def _integers(sums: Tensor) -> Tensor:
@@ -62,7 +61,7 @@ def _integers(sums: Tensor) -> Tensor:
 def _exact_blocks(problem: Problem, planes: Tensor, kernels: Tensor) -> list[tuple[Tensor, Tensor]]:
     """Blocks of channels: |partial sum| <= channels · taps · product_bound < 2**24."""
     factors = problem.lut.factors
-    channels, rank = problem.w.shape[1], max(1, factors.rank)
+    channels, rank = problem.w.shape[1], factors.rank
     size = min(channels, (FP32_EXACT - 1) // max(1, problem.taps * factors.product_bound))
     if size == channels:
         return [(planes, kernels)]

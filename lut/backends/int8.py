@@ -72,6 +72,7 @@ class Int8:
         return 0.1 * planes.u.shape[1] if problem.geometry.groups == 1 else 1.0 * planes.u.shape[1]
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         planes = byte_planes(problem.lut)
         assert planes is not None
         x = _activation_planes(problem, planes)

@@ -37,6 +37,7 @@ class Rows:
         return 8.0 + 64.0 / outputs
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         batch, outputs, height, width = problem.output_shape
         groups = problem.geometry.groups
         images = np.ascontiguousarray(problem.x.permute(0, 2, 3, 1).numpy())

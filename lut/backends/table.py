@@ -21,6 +21,7 @@ class Table:
         return 500.0
 
     def accumulators(self, problem: Problem) -> Tensor:
+        problem = problem.padded()
         table = torch.from_numpy(problem.lut.table.copy()).to(problem.x.device).flatten()
         per_image = problem.w.numel() * problem.x.shape[2] * problem.x.shape[3]
         size = max(1, PRODUCTS_AT_ONCE // max(1, per_image))

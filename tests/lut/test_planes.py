@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from lut import planes
-from lut.planes import factor_planes, padded_images
+from lut.planes import factor_planes
 
 
 @pytest.mark.parametrize("rank", [1, 5, 8])
@@ -23,12 +23,3 @@ def test_planes_are_the_rows_of_the_factor(
     expected = u[x.long()].permute(0, 1, 4, 2, 3).reshape(3, 4 * rank, 5, 6)
     assert torch.equal(found, expected)
     assert found.is_contiguous(memory_format=torch.channels_last)
-
-
-@pytest.mark.parametrize("padding", [(0, 0), (1, 2), (2, 0)])
-@pytest.mark.parametrize("value", [7, torch.tensor(7, dtype=torch.uint8)], ids=["int", "tensor"])
-def test_padding_has_the_value(padding: tuple[int, int], value: int | torch.Tensor) -> None:
-    x = torch.randint(0, 256, (2, 3, 4, 5)).to(torch.uint8)
-    top, left = padding
-    expected = torch.nn.functional.pad(x, (left, left, top, top), value=7)
-    assert torch.equal(padded_images(x, padding, value), expected)
