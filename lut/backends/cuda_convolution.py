@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 WORKSPACE_BYTES = 1 << 27
-ROW_BYTES = 1 << 27
+ROW_BYTES = 1 << 28
 MULTIPROCESSORS = 128
 """As many as a large GPU has, about."""
 ROW_PROGRAMS = 528

@@ -40,6 +40,8 @@ __all__ = [
 
 SMALLEST_SCALE = 1e-8
 TILE = 2048
+MIXED_TILE = 512
+"""Weights that a program mixes at a time: four planes of all multipliers are then in registers."""
 SLACK = 1024
 """Bytes beyond the last place: whole tiles are read."""
 
@@ -359,7 +361,7 @@ def prepare(
     if any(step % plane_align for step in in_units):
         plane_align = 1
     tap_tile = power_of_two(taps)
-    tile = 4096 if channels * taps >= 2048 else 2048
+    tile = MIXED_TILE if mixed else 4096 if channels * taps >= 2048 else 2048
     channel_tile = max(1, min(power_of_two(order.last), tile // tap_tile))
 
     def pointer(tensor: Tensor | None) -> Tensor:
@@ -377,7 +379,7 @@ def prepare(
             weights.are_real, weights.scales is not None, columns,
             0 if mixture is None else len(mixture),
             _form(v, split), patterns, real is not None,
-            align, plane_align, tap_tile, channel_tile, num_warps=tile // 512,
+            align, plane_align, tap_tile, channel_tile, num_warps=max(4, tile // 512),
         )  # fmt: skip
     return kernels
 
