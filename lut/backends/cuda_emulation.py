@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from ..emulation import Operands
 
 __all__ = [
+    "fixed_unit",
     "fused_convolution",
     "is_fused",
     "observed_scales",
@@ -168,7 +169,7 @@ def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result:
     tables, mixture = operands.tables, operands.mixture
     assert mixture is not None
     planes, v = mixed_planes(tables, result.device)
-    unit = _fixed_unit(tables, result.dtype, weights.w[0].numel() * planes.count)
+    unit = fixed_unit(tables, result.dtype, weights.w[0].numel() * planes.count)
     x, w = images.x.shape, weights.w.shape
     plan = dense_plan(x, w, operands.geometry, planes, parts=1 if unit is None else 2)
     if plan.layout is None:
@@ -201,7 +202,7 @@ def _mixed_pointwise(
     return _real(kernels)
 
 
-def _fixed_unit(tables: "Tables", dtype: torch.dtype, products: int) -> float | None:
+def fixed_unit(tables: "Tables", dtype: torch.dtype, products: int) -> float | None:
     """Of mixed factors in fixed point, whose multiples are two signed bytes: a power of two, at
     most 1, so that integers are exact. None where they are real numbers: for results in float32,
     where integers do not fit, and where sums of so many products do not.

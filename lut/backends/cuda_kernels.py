@@ -210,7 +210,7 @@ def _fixed_unit(
 ) -> tuple[tl.tensor, tl.tensor]:
     """The unit of mixed factors, a power of two, and its reciprocal: `basis_unit`, which suffices
     where the weights' magnitudes add up to 1, times what they add up to, rounded up to a power of
-    two. What it is more than one by is taken for rounding up to a part in 2**16.
+    two; less than a part in 2**16 of it is taken for rounding.
     """
     total = 0.0
     for m in tl.static_range(MULTIPLIERS):
@@ -326,8 +326,8 @@ def prepare_weights(
     `last_channels`; rows are outputs, those of a group padded; steps and numbers of channels here
     in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w], weighed by
     `mixture` and summed over MULTIPLIERS, of v (MULTIPLIERS, planes, COLUMNS); 3: without the
-    `rest`; 4: this one as `unit` · (256 · high + low), int8, an output's row of high before that of
-    low, the steps as for 1 (`unit` float32 (1,), a multiple of `basis_unit`); 0: none.
+    `rest`; 4: likewise, but the float v[w] is `unit` · (256 · high + low), int8, an output's row of
+    high before that of low (`unit`: float32 (1,), as ``_fixed_unit`` says); 0: none.
     """
     output = tl.program_id(0)
     tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
@@ -385,7 +385,7 @@ def prepare_weights(
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
                 tl.store(planes + place * PLANE_ALIGN + channel, factor, mask=kept)
         if PLANES == 4:
-            for first in range(0, wide, 4):
+            for first in range(0, wide, 4):  # whole words
                 width = tl.where(first >= last_planes, last_channels, group_channels)
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
                 highs, lows = _fixed_words(
@@ -396,7 +396,7 @@ def prepare_weights(
                 tl.store(words + place, _looked_up(highs, pattern, inside), mask=kept)
                 place += part_step * (PLANE_ALIGN // 4)
                 tl.store(words + place, _looked_up(lows, pattern, inside), mask=kept)
-            for first in range(wide, planes_count, 4):
+            for first in range(wide, planes_count, 4):  # at most three planes
                 highs, lows = _fixed_words(
                     v, mixture, first, planes_count, units, COLUMNS, MULTIPLIERS
                 )
@@ -559,16 +559,12 @@ def convolve_planes(
             sums = tl.dot(a, b, sums, out_dtype=tl.int32)
     if FIXED:
         high, low = tl.split(tl.reshape(sums, (POSITIONS, OUTPUTS // 2, 2)))
+        sums = _joined(high, low) * tl.load(unit)
         output = tl.program_id(0) % blocks * (OUTPUTS // 2) + tl.arange(0, OUTPUTS // 2)
-        _store(
-            _joined(high, low) * tl.load(unit), result, x_scale, w_scales, zero, w_sums, position,
-            output, positions, aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
-        )  # fmt: skip
-    else:
-        _store(
-            sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
-            aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
-        )  # fmt: skip
+    _store(
+        sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
+        aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,
+    )  # fmt: skip
 
 
 @triton.jit

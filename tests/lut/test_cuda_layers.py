@@ -7,11 +7,13 @@ kernels run on a GPU, or in Triton's interpreter.
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lut import LUT, ActivationQuantiser, ApproxConv2d, Candidates, emulation
+from lut.backends.cuda_emulation import fixed_unit
 from lut.geometry import ConvGeometry
 from lut.layers import ApproxLinear, observed_together
 
@@ -34,15 +36,26 @@ DENSE_SHAPES = {
     "wide": {"x": (1, 16, 3, 3), "outputs": 34, "kernel": 2, "padding": 1},
     "deep": {"x": (1, 240, 4, 4), "outputs": 3, "kernel": 3},
 }
-# Of 8 planes, 3 and 10.
+
+
+def _large(seed: int) -> LUT:
+    """Of factors that do not fit two signed bytes."""
+    products = np.random.default_rng(seed).integers(-40000, 40000, 256)
+    table = np.outer(np.arange(256) & 1, products)
+    return LUT(table, a_signed=True, b_signed=True, name=f"large_{seed}")
+
+
+# Of 8 planes, 3, 10 and 1.
 MIXTURES = {
     "whole": [EXACT, truncated(5), truncated(7)],
     "few": [random_table(2), random_table(1, seed=1)],
     "many": [random_table(8), random_table(2, seed=1, magnitude=90)],
+    "large": [_large(0), _large(1)],
 }
 MIXED_LAYERS = [
     ("dense", "whole"), ("dense", "few"), ("dense", "many"), ("grouped", "whole"),
     ("grouped", "few"), ("dense_strided", "many"), ("wide", "few"), ("deep", "whole"),
+    ("dense", "large"),
 ]  # fmt: skip
 SINGLE = [EXACT, LUT.exact(b_signed=True), truncated(6), random_table(3), random_table(200)]
 
@@ -126,6 +139,20 @@ def test_mixtures_in_half_precision(shape: str, luts: str, monkeypatch: pytest.M
         error = (result.float() - expected).abs()
         rounding = torch.finfo(result.dtype).eps * expected.abs()  # the interpreter cuts bits off
         assert bool((error <= rounding + 3e-4 * expected.abs().max()).all()), weight
+
+
+@pytest.mark.parametrize("luts", MIXTURES)
+def test_units_of_fixed_point(luts: str) -> None:
+    tables = Candidates(MIXTURES[luts]).tables
+    assert tables.basis is not None
+    largest, most = int(abs(tables.basis.v).max()), 32639
+    unit = fixed_unit(tables, torch.bfloat16, 130_000)
+    assert (unit is None) == (luts == "large") == (largest > most)
+    if unit is not None:
+        assert unit <= 1 and unit * most >= largest > unit / 2 * most
+        assert (1 / unit).is_integer()
+    assert fixed_unit(tables, torch.float32, 1) is None
+    assert fixed_unit(tables, torch.bfloat16, 130_001) is None
 
 
 @runs_kernels
