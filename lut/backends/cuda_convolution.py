@@ -76,7 +76,9 @@ class Finish:
 
 @dataclass(frozen=True)
 class PlaneTile:
-    """What one program computes: positions by outputs, `depth` bytes of a place at a time."""
+    """What one program computes: positions by outputs (rows of weights, where those of an output
+    are two), `depth` bytes of a place at a time.
+    """
 
     positions: int
     outputs: int
@@ -86,8 +88,8 @@ class PlaneTile:
 
 
 def plane_tile(outputs: int, group_bytes: int, positions: int) -> PlaneTile:
-    """For so many outputs and bytes of a place in a group: small where large ones would leave
-    multiprocessors without work.
+    """For so many outputs (or rows) and bytes of a place in a group: small where large ones would
+    leave multiprocessors without work.
     """
     padded = {depth: padded_to(depth, group_bytes) for depth in (128, 64, 32)}
     depth = next(d for d in (128, 64, 32) if padded[d] * 8 <= padded[32] * 9)
@@ -111,7 +113,7 @@ def by_planes(
     """Factors as planes: an implicit matrix product over taps and planes."""
     from .cuda_kernels import convolve_planes
 
-    groups, padded, _ = order.shape
+    groups, padded_rows, _ = order.shape
     assert kernels.planes is not None
     align = gcd(16, order.group_outputs)
     depth_blocks = padded_to(tile.depth, layout.group_bytes) // tile.depth
@@ -120,13 +122,13 @@ def by_planes(
     for part, target in _parts(images, layout, result):
         x = layout.expanded(part, planes, rows)
         places = layout.places(len(target))
-        grid = (-(-places[0] // tile.positions) * (padded // tile.outputs), groups)
+        grid = (-(-places[0] // tile.positions) * (padded_rows // tile.outputs), groups)
         with on_device(x):
             convolve_planes[grid](
-                x, kernels.planes, _or(kernels.rest, x), target, *_scales(finish, x), *places,
-                layout.group_bytes, *layout.tap_steps, layout.taps, depth_blocks,
-                padded, order.group_outputs // align, groups,
-                mixed, kernels.rest is not None, *_flags(finish), align,
+                x, kernels.planes, _or(kernels.rest, x), _or(kernels.unit, x), target,
+                *_scales(finish, x), *places, layout.group_bytes, *layout.tap_steps, layout.taps,
+                depth_blocks, padded_rows, order.group_outputs // align, groups,
+                mixed, kernels.unit is not None, *_flags(finish), align,
                 tile.positions, tile.outputs, tile.depth,
                 num_warps=tile.warps, num_stages=stages,
             )  # fmt: skip

@@ -1,5 +1,6 @@
 """Emulated convolutions on a CUDA device from real operands, quantised inside the kernels."""
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
     from ..emulation import Operands
 
 __all__ = [
+    "fixed_unit",
     "fused_convolution",
     "is_fused",
     "observed_scales",
@@ -55,6 +57,10 @@ MIXED_PLANES = 64
 WORD = 4
 BFLOAT16_EXACT = 256
 """Integers up to it are values of bfloat16."""
+LARGEST_FIXED = 127 * 256 + 127
+"""Of two signed bytes."""
+FIXED_PRODUCTS = 130_000
+"""So many products of signed bytes add up to less than 2**31 - 2**16."""
 FACTORS = 8
 """Of a mixed table, at a time."""
 SMALLEST_SCALE = 1e-8
@@ -163,12 +169,14 @@ def _mixed_dense(operands: "Operands", images: Images, weights: Weights, result:
     tables, mixture = operands.tables, operands.mixture
     assert mixture is not None
     planes, v = mixed_planes(tables, result.device)
-    plan = dense_plan(images.x.shape, weights.w.shape, operands.geometry, planes)
+    unit = fixed_unit(tables, result.dtype, weights.w[0].numel() * planes.count)
+    x, w = images.x.shape, weights.w.shape
+    plan = dense_plan(x, w, operands.geometry, planes, parts=1 if unit is None else 2)
     if plan.layout is None:
         return _mixed_pointwise(operands, images, weights, result)
     kernels = prepare(
         weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=plan.order,
-        real=result.dtype, split=_is_split(tables, result.dtype),
+        real=result.dtype, unit=unit,
     )  # fmt: skip
     finish = Finish.of(images, kernels, operands.affine)
     plan.convolve(images, kernels, planes, tables.luts[0].table.shape[0], result, finish)
@@ -194,13 +202,29 @@ def _mixed_pointwise(
     return _real(kernels)
 
 
+def fixed_unit(tables: "Tables", dtype: torch.dtype, products: int) -> float | None:
+    """Of mixed factors in fixed point, whose multiples are two signed bytes: a power of two, at
+    most 1, so that integers are exact. None where they are real numbers: for results in float32,
+    where integers do not fit, and where sums of so many products do not.
+    """
+    largest = _largest_factor(tables)
+    if dtype == torch.float32 or largest > LARGEST_FIXED or products > FIXED_PRODUCTS:
+        return None
+    return 2.0 ** math.ceil(math.log2(max(1, largest) / LARGEST_FIXED))
+
+
 def _is_split(tables: "Tables", dtype: torch.dtype) -> bool:
     """Whether mixed factors are kept to 16 bits: for results in float32, and where the factors of a
     single multiplier have more than 8. Otherwise they are rounded to bfloat16, as autocast rounds
     weights.
     """
+    return dtype == torch.float32 or _largest_factor(tables) > BFLOAT16_EXACT
+
+
+@lru_cache(maxsize=256)
+def _largest_factor(tables: "Tables") -> int:
     assert tables.basis is not None
-    return dtype == torch.float32 or bool((np.abs(tables.basis.v) > BFLOAT16_EXACT).any())
+    return int(np.abs(tables.basis.v).max())
 
 
 def _weights(mixture: Tensor) -> Tensor:

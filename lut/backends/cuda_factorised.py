@@ -125,9 +125,12 @@ class DensePlan:
 
 
 def dense_plan(
-    x: torch.Size, w: torch.Size, geometry: ConvGeometry, planes: PackedPlanes
+    x: torch.Size, w: torch.Size, geometry: ConvGeometry, planes: PackedPlanes, parts: int = 1
 ) -> DensePlan:
-    """Fused where an operand is looked up few times: in 1×1 layers of not too many outputs."""
+    """Fused where an operand is looked up few times: in 1×1 layers of not too many outputs.
+
+    `parts`: rows of weights an output, where the layer is not fused.
+    """
     count, outputs = planes.count, w[0] // geometry.groups
     alone = w[2:] == (1, 1) and geometry.padding == (0, 0) and geometry.groups == 1
     if alone and outputs <= (FUSED_PLAIN_OUTPUTS if planes.plain else FUSED_OUTPUTS):
@@ -136,9 +139,10 @@ def dense_plan(
         order = PlaneOrder.pointwise(channels, count, outputs, tile.outputs)
         return DensePlan(None, order, tile, geometry)
     bare = Layout.of(x, w, geometry, count=count, multiple=16)
-    tile = plane_tile(outputs, bare.group_bytes, x[0] * math.prod(bare.size) * geometry.groups)
+    positions = x[0] * math.prod(bare.size) * geometry.groups
+    tile = plane_tile(parts * outputs, bare.group_bytes, positions)
     layout = Layout.of(x, w, geometry, count=count, multiple=16, depth=tile.depth)
-    order = PlaneOrder.dense(layout, tile.depth, w[0], tile.outputs)
+    order = PlaneOrder.dense(layout, tile.depth, w[0], tile.outputs, parts)
     return DensePlan(layout, order, tile, geometry)
 
 

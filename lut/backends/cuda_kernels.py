@@ -33,13 +33,14 @@ COUNTS = [
     "channels", "column_step", "depth_blocks", "four_step", "group_blocks",
     "group_outputs", "group_step", "groups", "height", "high", "image", "image_step",
     "kernel_width", "last_channels", "last_planes", "left", "length", "low", "multipliers",
-    "output_step",
-    "outputs", "padded_size", "padded_width", "places", "plane_output_step", "plane_step",
+    "output_step", "outputs", "padded_rows", "padded_size", "padded_width",
+    "places", "plane_output_step", "plane_step",
     "plane_tap_step", "positions", "programs", "quads", "rank", "row_quads", "row_step",
     "share", "size", "table_columns", "tap_column_step", "tap_row_step", "tap_step",
     "tap_words", "taps", "top", "turns", "wide", "width",
 ]  # fmt: skip
 ROUNDING: tl.constexpr = tl.constexpr(12582912.0)  # 1.5 · 2**23: adding it rounds, half to even
+LARGEST_FIXED: tl.constexpr = tl.constexpr(32639)  # 127 · 256 + 127: two signed bytes
 INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
 
 
@@ -204,6 +205,57 @@ def _mixed_factors(
 
 
 @triton.jit
+def _fixed_unit(
+    mixture: tl.tensor, basis_unit: tl.tensor, MULTIPLIERS: tl.constexpr
+) -> tuple[tl.tensor, tl.tensor]:
+    """The unit of mixed factors, a power of two, and its reciprocal: `basis_unit`, which suffices
+    where the weights' magnitudes add up to 1, times what they add up to, rounded up to a power of
+    two; less than a part in 2**16 of it is taken for rounding.
+    """
+    total = 0.0
+    for m in tl.static_range(MULTIPLIERS):
+        total += tl.abs(tl.load(mixture + m))
+    total = tl.maximum(total * (1.0 - 1.0 / 65536), 1e-20)
+    bits = (total.to(tl.int32, bitcast=True) + 0x7FFFFF) & 0x7F800000
+    unit = bits.to(tl.float32, bitcast=True) * basis_unit
+    return unit, tl.div_rn(1.0, unit)
+
+
+@triton.jit
+def _fixed_words(
+    v: tl.tensor,
+    mixture: tl.tensor,
+    first: tl.tensor,
+    count: tl.tensor,
+    units: tl.tensor,
+    COLUMNS: tl.constexpr,
+    MULTIPLIERS: tl.constexpr,
+) -> tuple[tl.tensor, tl.tensor]:
+    """Mixed v of four planes and every column, times `units` and rounded, as 256 · high + low:
+    int32 (COLUMNS,) each, four signed bytes, the first plane lowest.
+    """
+    column = tl.arange(0, COLUMNS)
+    f0, f1, f2, f3 = _mixed_factors(
+        v, mixture, column, column >= 0, first, count, COLUMNS, MULTIPLIERS
+    )
+    high, low = tl.zeros((COLUMNS,), tl.int32), tl.zeros((COLUMNS,), tl.int32)
+    for lane in tl.static_range(4):
+        factor = _lane(f0, f1, f2, f3, lane) * units
+        factor = tl.minimum(tl.maximum(factor, -1.0 * LARGEST_FIXED), 1.0 * LARGEST_FIXED)
+        fixed = ((factor + ROUNDING) - ROUNDING).to(tl.int32)
+        high |= (((fixed + 128) >> 8) & 255) << (8 * lane)
+        low |= (fixed & 255) << (8 * lane)
+    return high, low
+
+
+@triton.jit
+def _looked_up(words: tl.tensor, pattern: tl.tensor, inside: tl.tensor) -> tl.tensor:
+    """words[pattern], zero where not inside."""
+    flat = tl.reshape(pattern, (pattern.shape[0] * pattern.shape[1],))
+    return tl.where(inside, tl.reshape(tl.gather(words, flat, 0), pattern.shape), 0)
+
+
+@triton.jit
 def _lane(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, LANE: tl.constexpr) -> tl.tensor:
     if LANE == 0:
         chosen = a
@@ -225,6 +277,7 @@ def prepare_weights(
     mixture: tl.tensor,
     planes: tl.tensor,
     rest: tl.tensor,
+    unit: tl.tensor,
     patterns: tl.tensor,
     real: tl.tensor,
     scales: tl.tensor,
@@ -232,6 +285,7 @@ def prepare_weights(
     low: tl.tensor,
     high: tl.tensor,
     smallest: tl.tensor,
+    basis_unit: tl.tensor,
     aligned_channels: tl.tensor,
     taps: tl.tensor,
     output_step: tl.tensor,
@@ -272,7 +326,8 @@ def prepare_weights(
     `last_channels`; rows are outputs, those of a group padded; steps and numbers of channels here
     in units of PLANE_ALIGN. 2: likewise, `planes` + `rest` being the float v[w], weighed by
     `mixture` and summed over MULTIPLIERS, of v (MULTIPLIERS, planes, COLUMNS); 3: without the
-    `rest`; 0: none.
+    `rest`; 4: likewise, but the float v[w] is `unit` · (256 · high + low), int8, an output's row of
+    high before that of low (`unit`: float32 (1,), as ``_fixed_unit`` says); 0: none.
     """
     output = tl.program_id(0)
     tap, column = tl.arange(0, TAPS)[:, None], tl.arange(0, CHANNELS)[None, :]
@@ -294,6 +349,10 @@ def prepare_weights(
     total = 0
     row = output // group_outputs * padded_outputs + output % group_outputs
     target = row.to(tl.int64) * plane_output_step + tap * plane_tap_step
+    if PLANES == 4:
+        part_step = plane_output_step // 2
+        chosen, units = _fixed_unit(mixture, basis_unit, MULTIPLIERS)
+        tl.store(unit, chosen, mask=output == 0)
     for start in range(0, last_channels * PLANE_ALIGN, CHANNELS):
         channel = start + column
         inside = (tap < taps) & (channel < channels)
@@ -325,7 +384,34 @@ def prepare_weights(
                 place = target + plane // 4 * four_step + plane % 4 * plane_step
                 kept = (tap < taps) & (channel < width * PLANE_ALIGN)
                 tl.store(planes + place * PLANE_ALIGN + channel, factor, mask=kept)
-        if PLANES >= 2:
+        if PLANES == 4:
+            for first in range(0, wide, 4):  # whole words
+                width = tl.where(first >= last_planes, last_channels, group_channels)
+                kept = (tap < taps) & (channel < width * PLANE_ALIGN)
+                highs, lows = _fixed_words(
+                    v, mixture, first, planes_count, units, COLUMNS, MULTIPLIERS
+                )
+                place = (target + first // 4 * four_step) * (PLANE_ALIGN // 4) + channel
+                words = planes.to(tl.pointer_type(tl.int32), bitcast=True)
+                tl.store(words + place, _looked_up(highs, pattern, inside), mask=kept)
+                place += part_step * (PLANE_ALIGN // 4)
+                tl.store(words + place, _looked_up(lows, pattern, inside), mask=kept)
+            for first in range(wide, planes_count, 4):  # at most three planes
+                highs, lows = _fixed_words(
+                    v, mixture, first, planes_count, units, COLUMNS, MULTIPLIERS
+                )
+                highs = _looked_up(highs, pattern, inside)
+                lows = _looked_up(lows, pattern, inside)
+                for lane in tl.static_range(3):
+                    plane = first + lane
+                    width = tl.where(plane >= last_planes, last_channels, group_channels)
+                    kept = (tap < taps) & (channel < width * PLANE_ALIGN) & (plane < planes_count)
+                    place = target + first // 4 * four_step + lane * plane_step
+                    place = place * PLANE_ALIGN + channel
+                    tl.store(planes + place, (highs >> (8 * lane)).to(tl.int8), mask=kept)
+                    place += part_step * PLANE_ALIGN
+                    tl.store(planes + place, (lows >> (8 * lane)).to(tl.int8), mask=kept)
+        if PLANES == 2 or PLANES == 3:
             for first in range(0, planes_count, 4):
                 f0, f1, f2, f3 = _mixed_factors(
                     v, mixture, pattern, inside, first, planes_count, COLUMNS, MULTIPLIERS
@@ -395,11 +481,19 @@ def _store(
     tl.store(result + place, sums.to(result.dtype.element_ty), mask=inside)
 
 
+@triton.jit
+def _joined(high: tl.tensor, low: tl.tensor) -> tl.tensor:
+    """256 · high + low as float32, of int32; rounded once where |low| is below 2**24 - 2**16."""
+    coarse = (high & -256).to(tl.float32)
+    return coarse * 256.0 + (((high & 255) << 8) + low).to(tl.float32)
+
+
 @triton.jit(do_not_specialize=COUNTS)
 def convolve_planes(
     x: tl.tensor,
     w: tl.tensor,
     rest: tl.tensor,
+    unit: tl.tensor,
     result: tl.tensor,
     x_scale: tl.tensor,
     w_scales: tl.tensor,
@@ -417,11 +511,11 @@ def convolve_planes(
     tap_column_step: tl.tensor,
     taps: tl.tensor,
     depth_blocks: tl.tensor,
-    padded_outputs: tl.tensor,
+    padded_rows: tl.tensor,
     aligned_outputs: tl.tensor,
     groups: tl.tensor,
     MIXED: tl.constexpr,
-    SPLIT: tl.constexpr,
+    FIXED: tl.constexpr,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
     ALIGN: tl.constexpr,
@@ -431,10 +525,11 @@ def convolve_planes(
 ) -> None:
     """Sums over taps and the bytes of a place: int8 products and int32 sums, or MIXED.
 
-    w: (groups, padded_outputs, taps · depth_blocks · DEPTH), int8; MIXED: real, float32 sums, with
-    `rest` to be added where SPLIT.
+    w: (groups, padded_rows, taps · depth_blocks · DEPTH), int8, a row an output; MIXED: real,
+    float32 sums, with `rest` to be added; FIXED: two rows an output, `unit` · (256 · the first +
+    the second). OUTPUTS: rows of a program.
     """
-    blocks = padded_outputs // OUTPUTS
+    blocks = padded_rows // OUTPUTS
     group = tl.program_id(1)
     position = tl.program_id(0) // blocks * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(0) % blocks * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -444,7 +539,7 @@ def convolve_planes(
     k = tl.arange(0, DEPTH)
     length = taps * depth_blocks * DEPTH
     left = x + tl.multiple_of(first + group * group_step, 16)[:, None] + k[None, :]
-    row = (group * padded_outputs + output) * length
+    row = (group * padded_rows + output) * length
     right = tl.multiple_of(row, 16)[None, :] + k[:, None]
     if MIXED:
         sums = tl.zeros((POSITIONS, OUTPUTS), tl.float32)
@@ -459,10 +554,13 @@ def convolve_planes(
         if MIXED:
             a = a.to(b.dtype)
             sums = tl.dot(a, b, sums)
-            if SPLIT:
-                sums = tl.dot(a, tl.load(rest + right + turn * DEPTH), sums)
+            sums = tl.dot(a, tl.load(rest + right + turn * DEPTH), sums)
         else:
             sums = tl.dot(a, b, sums, out_dtype=tl.int32)
+    if FIXED:
+        high, low = tl.split(tl.reshape(sums, (POSITIONS, OUTPUTS // 2, 2)))
+        sums = _joined(high, low) * tl.load(unit)
+        output = tl.program_id(0) % blocks * (OUTPUTS // 2) + tl.arange(0, OUTPUTS // 2)
     _store(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, groups, group, SCALED, AFFINE, ALIGN,

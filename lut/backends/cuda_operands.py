@@ -249,7 +249,10 @@ class Weights:
 
 @dataclass(frozen=True, eq=False)
 class Kernels:
-    """What `prepare` makes of weights; what was not asked for is None."""
+    """What `prepare` makes of weights; what was not asked for is None.
+
+    `unit`: float32 (1,), of planes in fixed point.
+    """
 
     scales: Tensor | None
     sums: Tensor | None
@@ -257,6 +260,7 @@ class Kernels:
     patterns: Tensor | None
     planes: Tensor | None
     rest: Tensor | None
+    unit: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -280,17 +284,21 @@ class PlaneOrder:
     padded_outputs: int
 
     @classmethod
-    def dense(cls, layout: Layout, depth: int, outputs: int, tile: int) -> "PlaneOrder":
-        """(groups, padded outputs, taps · bytes read of a tap), a tap as the layout's places."""
+    def dense(
+        cls, layout: Layout, depth: int, outputs: int, tile: int, parts: int = 1
+    ) -> "PlaneOrder":
+        """(groups, rows, taps · bytes read of a tap), a tap as the layout's places; `parts` rows an
+        output, padded to whole tiles of rows.
+        """
         groups, width = layout.geometry.groups, padded_to(depth, layout.group_bytes)
-        padded = padded_to(tile, outputs // groups)
+        padded = padded_to(tile, parts * (outputs // groups))
         channels, count = layout.group_channels, layout.count
         row, tail = layout.taps * width, width - layout.group_bytes
         whole = count % 4 == 0
         return cls(
-            (groups, padded, row), row, width, 4 * channels, channels, channels,
+            (groups, padded, row), parts * row, width, 4 * channels, channels, channels,
             channels + (tail // 4 if whole else tail), count - (4 if whole else 1),
-            count - count % 4, outputs // groups, padded,
+            count - count % 4, outputs // groups, padded // parts,
         )  # fmt: skip
 
     @classmethod
@@ -336,13 +344,15 @@ def prepare(
     patterns: bool = False,
     real: torch.dtype | None = None,
     split: bool = True,
+    unit: float | None = None,
 ) -> Kernels:
     """Quantise weights and lay out v[w] in `order`, in one kernel.
 
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
     columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out rounded
-    to bfloat16, and where `split` a second part, what is left. `real`: the type of the quantised
-    weights' real values.
+    to bfloat16, and where `split` a second part, what is left; or, where a `unit` is given, in
+    fixed point: two rows of int8 an output. `unit`: a power of two, at least max |v| / 32639.
+    `real`: the type of the quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights
 
@@ -353,8 +363,8 @@ def prepare(
     align = gcd(16, channels) if last or taps == 1 else 1
     steps = (channels * taps // align, channels // align if last else 1, 1 if last else taps)
     mixed = v is not None and v.is_floating_point()
-    split = split and mixed
-    kernels = _empty_kernels(weights, w, v, order, split, patterns, real)
+    form = 0 if v is None else 1 if not mixed else 4 if unit else 2 if split else 3
+    kernels = _empty_kernels(weights, w, form, order, patterns, real)
     order = order or PlaneOrder((), 0, 0, 0, 0, channels, channels, 0, 0, outputs, outputs)
     plane_align = gcd(16, order.channels, order.last)
     in_units = (order.output, order.tap, order.four, order.plane)
@@ -370,46 +380,41 @@ def prepare(
     with on_device(w):
         prepare_weights[(outputs,)](
             w, pointer(weights.scales), pointer(v), pointer(v_words), pointer(mixture),
-            pointer(kernels.planes), pointer(kernels.rest), pointer(kernels.patterns),
-            pointer(kernels.real), pointer(kernels.scales), pointer(kernels.sums), weights.low,
-            weights.high, SMALLEST_SCALE, channels // align, taps, *steps, order.group_outputs,
+            pointer(kernels.planes), pointer(kernels.rest), pointer(kernels.unit),
+            pointer(kernels.patterns), pointer(kernels.real), pointer(kernels.scales),
+            pointer(kernels.sums), weights.low, weights.high, SMALLEST_SCALE, unit or 1.0,
+            channels // align, taps, *steps, order.group_outputs,
             order.padded_outputs, order.channels // plane_align, order.last // plane_align,
             order.last_planes, order.wide, *(step // plane_align for step in in_units),
             0 if v is None else v.shape[-2],
             weights.are_real, weights.scales is not None, columns,
             0 if mixture is None else len(mixture),
-            _form(v, split), patterns, real is not None,
+            form, patterns, real is not None,
             align, plane_align, tap_tile, channel_tile, num_warps=max(4, tile // 512),
         )  # fmt: skip
     return kernels
 
 
-def _form(v: Tensor | None, split: bool) -> int:
-    """How v[w] is laid out, as `prepare_weights` names it."""
-    if v is None:
-        return 0
-    return 1 if not v.is_floating_point() else 2 if split else 3
-
-
 def _empty_kernels(
     weights: Weights,
     w: Tensor,
-    v: Tensor | None,
+    form: int,
     order: PlaneOrder | None,
-    split: bool,
     patterns: bool,
     real: torch.dtype | None,
 ) -> Kernels:
+    """`form`: how v[w] is laid out, as `prepare_weights` names it."""
+
     def empty(shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
         return torch.empty(shape, dtype=dtype, device=w.device)
 
     outputs, channels, taps = w.shape[0], w.shape[1], w.shape[2] * w.shape[3]
     planes = rest = None
-    if v is not None and order is not None:
+    if form and order is not None:
         # The interpreter has no products of bfloat16.
         half = torch.float32 if _interpreted() else torch.bfloat16
-        planes = empty(order.shape, half if v.is_floating_point() else v.dtype)
-        rest = empty(order.shape, half) if split else None
+        planes = empty(order.shape, half if form in (2, 3) else torch.int8)
+        rest = empty(order.shape, half) if form == 2 else None
     return Kernels(
         empty((outputs,), torch.float32) if weights.are_real else None,
         empty((outputs,), torch.int32) if weights.are_real else None,
@@ -417,6 +422,7 @@ def _empty_kernels(
         empty((outputs, channels, taps), torch.uint8) if patterns else None,
         planes,
         rest,
+        empty((1,), torch.float32) if form == 4 else None,
     )
 
 

@@ -108,16 +108,18 @@ def launches(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return found
 
 
-def _launched(luts: list[LUT], shape: str, launches: dict[str, str]) -> set[str]:
-    """The kernels of a forward and a backward pass in bfloat16."""
+def _launched(
+    luts: list[LUT], shape: str, launches: dict[str, str], kind: torch.dtype = torch.bfloat16
+) -> set[str]:
+    """The kernels of a forward and a backward pass."""
     channels, outputs, kernel, settings = SHAPES[shape]
     candidates = Candidates(luts)
     layer = ApproxConv2d(channels, outputs, kernel, candidates, **settings).eval()  # type: ignore[arg-type]
     layer = layer.to(memory_format=torch.channels_last)
     x = torch.randn(2, channels, 8, 8).to(memory_format=torch.channels_last).requires_grad_()
     mixture = None if len(luts) == 1 else torch.ones(len(luts)).requires_grad_()
-    with torch.autocast("cpu", torch.bfloat16):
-        result = layer(x.bfloat16(), mixture)
+    with torch.autocast("cpu", kind, enabled=kind != torch.float32):
+        result = layer(x.to(kind), mixture)
     result.sum().backward()
     assert emulation.is_fused(x, candidates.tables, mixture)
     return set(launches)
@@ -213,6 +215,21 @@ def test_accesses_are_vectors(launches: dict[str, str]) -> None:
     for name in ("convolve_planes", "convolve_pointwise"):
         assert "cp.async.cg" in launches[name], name
         assert "wgmma" in launches[name], name
+
+
+def test_dense_mixtures_use_units_of_integers(launches: dict[str, str]) -> None:
+    _launched([EXACT, truncated(7)], "dense_aligned", launches)
+    convolve, prepare = launches["convolve_planes"], launches["prepare_weights"]
+    assert "wgmma.mma_async.sync.aligned.m64n64k32.s32.s8.s8" in convolve
+    assert "cp.async.cg" in convolve and "st.global.v4.b32" in convolve
+    assert "st.global.v4.b32" in prepare
+
+
+@pytest.mark.parametrize("shape", ["dense", "dense_aligned", "grouped"])
+def test_dense_mixtures_in_float32(shape: str, launches: dict[str, str]) -> None:
+    _launched([EXACT, truncated(7)], shape, launches, torch.float32)
+    assert "wgmma.mma_async" in launches["convolve_planes"] or shape != "dense_aligned"
+    assert ".s32.s8.s8" not in launches["convolve_planes"]
 
 
 def test_observers(launches: dict[str, str]) -> None:

@@ -7,11 +7,13 @@ kernels run on a GPU, or in Triton's interpreter.
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from lut import LUT, ActivationQuantiser, ApproxConv2d, Candidates, emulation
+from lut.backends.cuda_emulation import fixed_unit
 from lut.geometry import ConvGeometry
 from lut.layers import ApproxLinear, observed_together
 
@@ -28,11 +30,38 @@ SHAPES = {
     },
     "multiplied": {"x": (1, 4, 6, 6), "outputs": 8, "kernel": 3, "groups": 4, "padding": 1},
 }  # fmt: skip
+# Dense layers: aligned channels and several tiles; bytes of a tap that are not whole tiles.
+DENSE_SHAPES = {
+    "dense_strided": {"x": (2, 7, 9, 8), "outputs": 6, "kernel": 3, "padding": 1, "stride": 2},
+    "wide": {"x": (1, 16, 3, 3), "outputs": 34, "kernel": 2, "padding": 1},
+    "deep": {"x": (1, 240, 4, 4), "outputs": 3, "kernel": 3},
+}
+
+
+def _large(seed: int) -> LUT:
+    """Of factors that do not fit two signed bytes."""
+    products = np.random.default_rng(seed).integers(-40000, 40000, 256)
+    table = np.outer(np.arange(256) & 1, products)
+    return LUT(table, a_signed=True, b_signed=True, name=f"large_{seed}")
+
+
+# Of 8 planes, 3, 10 and 1.
+MIXTURES = {
+    "whole": [EXACT, truncated(5), truncated(7)],
+    "few": [random_table(2), random_table(1, seed=1)],
+    "many": [random_table(8), random_table(2, seed=1, magnitude=90)],
+    "large": [_large(0), _large(1)],
+}
+MIXED_LAYERS = [
+    ("dense", "whole"), ("dense", "few"), ("dense", "many"), ("grouped", "whole"),
+    ("grouped", "few"), ("dense_strided", "many"), ("wide", "few"), ("deep", "whole"),
+    ("dense", "large"),
+]  # fmt: skip
 SINGLE = [EXACT, LUT.exact(b_signed=True), truncated(6), random_table(3), random_table(200)]
 
 
 def _layer(luts: list[LUT], shape: str, affine: bool) -> tuple[ApproxConv2d, Tensor]:
-    settings = dict(SHAPES[shape])
+    settings = dict((SHAPES | DENSE_SHAPES)[shape])
     size, outputs, kernel = settings.pop("x"), settings.pop("outputs"), settings.pop("kernel")
     torch.manual_seed(0)
     layer = ApproxConv2d(size[1], outputs, kernel, Candidates(luts), **settings)  # type: ignore[index, arg-type]
@@ -90,6 +119,54 @@ def test_mixtures(shape: str, affine: bool, monkeypatch: pytest.MonkeyPatch) -> 
         scale = float(other.abs().max())
         assert float((one - other).abs().max()) <= max(1e-4, precision) * scale
     assert float((fused[0] - plain[0]).abs().max()) <= precision * float(plain[0].abs().max()) * 4
+
+
+@runs_kernels
+@pytest.mark.parametrize(("shape", "luts"), MIXED_LAYERS)
+def test_mixtures_in_half_precision(shape: str, luts: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In fixed point: close to the result's rounding, whatever the weights add up to."""
+    layer, x = _layer(MIXTURES[luts], shape, affine=shape == "dense")
+    sides = torch.tensor([0.6, 0.1, 0.3])[: len(layer.candidates)].to(DEVICE)
+    found = {}
+    for weight, kind in ((1.0, torch.bfloat16), (-2.7, torch.float16), (0.01, torch.bfloat16)):
+        with torch.no_grad(), torch.autocast(DEVICE, kind):
+            found[weight] = layer(x, sides * weight)
+        assert found[weight].dtype == kind
+    monkeypatch.setattr(emulation, "is_fused", lambda *_: False)
+    for weight, result in found.items():
+        with torch.no_grad():
+            expected = layer(x, sides * weight)
+        error = (result.float() - expected).abs()
+        rounding = torch.finfo(result.dtype).eps * expected.abs()  # the interpreter cuts bits off
+        assert bool((error <= rounding + 3e-4 * expected.abs().max()).all()), weight
+
+
+@pytest.mark.parametrize("luts", MIXTURES)
+def test_units_of_fixed_point(luts: str) -> None:
+    tables = Candidates(MIXTURES[luts]).tables
+    assert tables.basis is not None
+    largest, most = int(abs(tables.basis.v).max()), 32639
+    unit = fixed_unit(tables, torch.bfloat16, 130_000)
+    assert (unit is None) == (luts == "large") == (largest > most)
+    if unit is not None:
+        assert unit <= 1 and unit * most >= largest > unit / 2 * most
+        assert (1 / unit).is_integer()
+    assert fixed_unit(tables, torch.float32, 1) is None
+    assert fixed_unit(tables, torch.bfloat16, 130_001) is None
+
+
+@runs_kernels
+@pytest.mark.parametrize(("shape", "luts"), [*MIXED_LAYERS, ("strided", "whole")])
+def test_single_multipliers_of_a_mixture_in_half_precision(shape: str, luts: str) -> None:
+    """Bit for bit the layer of that multiplier."""
+    layer, x = _layer(MIXTURES[luts], shape, affine=shape == "dense")
+    with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
+        for index, lut in enumerate(MIXTURES[luts][:2]):
+            alone, _ = _layer([lut], shape, affine=shape == "dense")
+            one_hot = torch.eye(len(layer.candidates), device=DEVICE)[index]
+            result = layer(x, one_hot)
+            assert result.dtype == torch.bfloat16
+            assert torch.equal(result, alone(x))
 
 
 @runs_kernels
