@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cosearch.binary_program import Choice, Constraint, best_choice, exactly
+from cosearch.binary_program import FREE, Choice, Constraint, best_choice, exactly
 from cosearch.choices import Choices
 from cosearch.genotype import CELL_TYPES, Genotype
 from cosearch.layers import layer_macs
@@ -26,10 +26,18 @@ from cosearch.space import SearchSpace
 from cosearch.supernet import Supernet
 from hw.errors import InputError
 
-__all__ = ["Options", "budgeted_genotype", "cheaper_genotypes", "check_selection_budget"]
+__all__ = [
+    "Options",
+    "budgeted_genotype",
+    "cheaper_genotypes",
+    "check_selection_budget",
+    "dearer_genotypes",
+]
 
 SMALLEST_SHARE = 1e-30
 PREPROCESS = -1  # in the place of an operation
+DEARER = 0.25
+"""By how much of the first one's energy one dearer genotype is dearer than the one before."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +145,13 @@ class Options:
         scale = float(used.max()) or 1.0
         return Constraint(used / scale, (energy_fj - self.fixed_macs * self.exact_fj) / scale)
 
+    def above(self, energy_fj: float) -> Constraint:
+        """Energy at least `energy_fj`."""
+        used = self._used()
+        scale = float(used.max()) or 1.0
+        low = (energy_fj - self.fixed_macs * self.exact_fj) / scale
+        return Constraint(used / scale, FREE, low)
+
     def least_energy_fj(self, most_skips: int) -> float:
         """The least energy of all genotypes."""
         choice = best_choice(-self._used(), self.constraints(most_skips))
@@ -223,8 +238,36 @@ def cheaper_genotypes(
     return list(found)
 
 
+@torch.no_grad()
+def dearer_genotypes(
+    supernet: Supernet,
+    options: Options,
+    first: Genotype,
+    count: int,
+    most_skips: int = ANY_NUMBER,
+) -> list[Genotype]:
+    """At most `count` different genotypes of one supernet, beside `first`, of energy E: the
+    likeliest of at least E · (1 + k / 4) for k = 1 … count, as far as there are any.
+    """
+    digests = [lut.digest for lut in supernet.candidates.luts]
+    energy = options.energy_fj(options.choice_of(first, digests))
+    found: dict[Genotype, None] = {}
+    for number in range(1, count + 1):
+        least = energy * (1 + DEARER * number)
+        constraints = [*options.constraints(most_skips), options.above(least)]
+        dearer = _likeliest(supernet, options, constraints, _at_least(options, least))
+        if dearer is None:
+            break
+        found[dearer] = None
+    return list(found)
+
+
 def _at_most(options: Options, energy_fj: float) -> Callable[[Choice], bool]:
     return lambda choice: options.energy_fj(choice) <= energy_fj
+
+
+def _at_least(options: Options, energy_fj: float) -> Callable[[Choice], bool]:
+    return lambda choice: options.energy_fj(choice) >= energy_fj
 
 
 def _likeliest(

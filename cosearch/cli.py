@@ -400,6 +400,9 @@ def sweep(
     selections: Annotated[
         int, typer.Option(help="Genotypes of a search that are judged: its own and cheaper ones.")
     ] = 4,
+    dearer: Annotated[
+        int, typer.Option(help="Genotypes of a search that are judged besides: dearer ones.")
+    ] = 0,
     jobs: Annotated[int, typer.Option(help="Processes that work at once.")] = 1,
     join: Annotated[
         bool, typer.Option("--join", help="Work on baselines that other processes have in hand.")
@@ -427,7 +430,7 @@ def sweep(
             found = SweepFolder.open(resume)
         else:
             base = _sweep_config(config, _settings(override, cells), seed, jobs)
-            numbers = (budget_images, epochs, population, finals, selections)
+            numbers = (budget_images, epochs, population, finals, selections, dearer)
             plan = parsed_plan(methods, weights, seeds, base.seed, numbers)
             check_selections(plan, base)
             found = SweepFolder.create(out, base, plan)

@@ -44,7 +44,7 @@ def baseline_images(plan: Plan, task: Task) -> int:
     if plan.budget_images:
         return plan.budget_images
     search = search_images(task, task.config.search.epochs)
-    judgements = plan.selections * _judgement_images(task, plan.epochs)
+    judgements = (plan.selections + plan.dearer) * _judgement_images(task, plan.epochs)
     return len(plan.weights) * (search + judgements)
 
 
@@ -86,7 +86,8 @@ def _work_on_search(sweep: SweepFolder, member: Member, progress: Progress) -> N
     run_stage(run, "search", progress)
     task, plan, path = Task.of(run), sweep.plan, sweep.evaluations(member)
     judged = read_evaluations(path)
-    genotypes = found_genotypes(run, task, plan.selections)[len(judged) :]
+    found = found_genotypes(run, task, plan.selections, plan.dearer)
+    genotypes = found[len(judged) :]
     for genotype in progress.track(genotypes, f"{member.name}, genotypes"):
         assessment = assess(task, genotype, plan.epochs)
         if not judged:

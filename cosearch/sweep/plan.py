@@ -49,7 +49,7 @@ class Plan:
     budget_images: training images of a baseline member, 0: as many as the searches of one strategy
     see with all weights; epochs: of the training that judges a genotype; population: of NSGA-II;
     finals: networks of a method that are trained in full, of each seed; selections: genotypes of
-    one search that are judged, its own and cheaper ones.
+    one search that are judged, its own and cheaper ones; dearer: likewise, besides, dearer ones.
     """
 
     methods: tuple[str, ...]
@@ -60,6 +60,7 @@ class Plan:
     population: int = 10
     finals: int = 3
     selections: int = 1
+    dearer: int = 0
 
     def __post_init__(self) -> None:
         for method in self.methods:
@@ -71,7 +72,10 @@ class Plan:
         _check_list("methods", self.methods)
         _check_list("weights", [f"{weight:g}" for weight in self.weights])
         _check_list("seeds", self.seeds)
-        least = {"budget_images": 0, "epochs": 1, "population": 2, "finals": 1, "selections": 1}
+        least = {
+            "budget_images": 0, "epochs": 1, "population": 2, "finals": 1, "selections": 1,
+            "dearer": 0,
+        }  # fmt: skip
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise InputError(
@@ -146,7 +150,8 @@ def _weight(text: str) -> float:
 def _numbers(data: Mapping[str, Any]) -> tuple[int, ...]:
     """The fields from `budget_images` on; sweeps of before there were selections have one."""
     names = ("budget_images", "epochs", "population", "finals")
-    return *(int(data[name]) for name in names), int(data.get("selections", 1))
+    later = (int(data.get("selections", 1)), int(data.get("dearer", 0)))
+    return *(int(data[name]) for name in names), *later
 
 
 def _check_list(what: str, values: Sequence[object]) -> None:

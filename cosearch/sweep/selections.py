@@ -1,4 +1,5 @@
-"""Several genotypes of one finished search: its own, and cheaper ones of the same alphas and betas.
+"""Several genotypes of one finished search: its own, and cheaper and dearer ones of the same alphas
+and betas.
 
 A search has paid for its supernet once; genotypes of other energies cost no further training but
 that of their judgement.
@@ -6,7 +7,7 @@ that of their judgement.
 
 from dataclasses import replace
 
-from cosearch.budgeted_selection import Options, cheaper_genotypes
+from cosearch.budgeted_selection import Options, cheaper_genotypes, dearer_genotypes
 from cosearch.checkpoint import load_checkpoint
 from cosearch.config import Config
 from cosearch.genotype import Genotype
@@ -24,7 +25,8 @@ def check_selections(plan: Plan, config: Config) -> None:
     energy.
     """
     searches = [member for member in plan.members if not member.is_baseline]
-    if plan.selections == 1 or not searches:
+    several = max(plan.selections, 1 + plan.dearer)
+    if several == 1 or not searches:
         return
     for member in searches:
         own = member.config(config)
@@ -33,16 +35,17 @@ def check_selections(plan: Plan, config: Config) -> None:
         except InputError as error:
             raise InputError(
                 f"selections must be 1 where no genotype is selected by energy, not "
-                f"{plan.selections} ({error})"
+                f"{several} ({error})"
             ) from None
 
 
-def found_genotypes(run: RunFolder, task: Task, count: int) -> list[Genotype]:
-    """At most `count` genotypes of the search that is finished in `run`: first its own, then the
-    likeliest of less and less energy (`cheaper_genotypes`).
+def found_genotypes(run: RunFolder, task: Task, count: int, dearer: int = 0) -> list[Genotype]:
+    """Genotypes of the search that is finished in `run`, each once: its own, at most `dearer` of more
+    and more energy (`dearer_genotypes`), and at most `count` - 1 of less and less
+    (`cheaper_genotypes`).
     """
     own = read_genotype(run)
-    if count == 1:
+    if count == 1 and not dearer:
         return [own]
     search = Search(task)
     search.restore(load_checkpoint(run.search_checkpoint), str(run.search_checkpoint))
@@ -51,4 +54,6 @@ def found_genotypes(run: RunFolder, task: Task, count: int) -> list[Genotype]:
     exact = task.library[task.exact_name].cost.energy_fj
     options = Options.of(search.supernet, task.input_shape, energies, exact)
     most_skips = task.config.search.most_skips
-    return cheaper_genotypes(search.supernet, options, own, count, most_skips)
+    above = dearer_genotypes(search.supernet, options, own, dearer, most_skips)
+    below = cheaper_genotypes(search.supernet, options, own, count, most_skips)
+    return list(dict.fromkeys([own, *above, *below]))
