@@ -17,6 +17,7 @@ from cosearch.budgeted_selection import (
     budgeted_genotype,
     cheaper_genotypes,
     check_selection_budget,
+    dearer_genotypes,
 )
 from cosearch.config import Config, Search
 from cosearch.genotype import CELL_TYPES, Genotype
@@ -218,6 +219,29 @@ def test_cheaper_genotypes_are_the_likeliest_of_their_energies(
     assert {round(float(scores[choice].sum()), 6) for choice in picked} == best
     spent = [options.energy_fj(choice) for choice in picked]
     assert spent == sorted(spent, reverse=True) and spent[0] < energy
+
+
+def test_dearer_genotypes_are_the_likeliest_of_their_energies(options: Options) -> None:
+    """Against all genotypes of the space; there is none of more than the dearest energy."""
+    net = supernet(5)
+    own = net.genotype(-1)
+    scores = np.array([_score(net, options, index) for index in range(len(options.options))])
+    used = np.array([o.macs * ENERGIES[o.multiplier] for o in options.options])
+    totals, energies = _of_all(options, scores, used, -1)
+    energy = options.energy_fj(options.choice_of(own, DIGESTS))
+    most = float(energies.max())
+    steps = int((most / energy - 1) * 4)
+    found = dearer_genotypes(net, options, own, steps + 3)
+    assert 0 < len(found) <= steps
+    best = {
+        round(float(totals[energies >= least * (1 - 1e-9)].max()), 6)
+        for least in (energy * (1 + k / 4) for k in range(1, steps + 1))
+    }
+    picked = [options.choice_of(genotype, DIGESTS) for genotype in found]
+    assert {round(float(scores[choice].sum()), 6) for choice in picked} == best
+    spent = [options.energy_fj(choice) for choice in picked]
+    assert spent == sorted(spent) and spent[0] >= energy * 1.25
+    assert dearer_genotypes(net, options, own, 0) == []
 
 
 def _of_all(

@@ -211,6 +211,7 @@ def test_a_fault_in_a_process_is_one_line(tmp_path: Path) -> None:
         (("--population", "1"), "population must be at least 2, not 1"),
         (("--finals", "0"), "finals must be at least 1, not 0"),
         (("--selections", "0"), "selections must be at least 1, not 0"),
+        (("--dearer", "-1"), "dearer must be at least 0, not -1"),
         (
             ("-o", "search.beta_grain=layer"),
             "selections must be 1 where no genotype is selected by energy, not 4 .*beta_grain",
