@@ -45,7 +45,9 @@ __all__ = [
 ]
 
 WORKSPACE_BYTES = 1 << 27
+"""Of activations laid out at a time."""
 ROW_BYTES = 1 << 28
+"""Of rows of products laid out at a time: with half as many, wide layers take longer."""
 MULTIPROCESSORS = 128
 """As many as a large GPU has, about."""
 ROW_PROGRAMS = 528
