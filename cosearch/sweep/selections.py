@@ -40,8 +40,8 @@ def check_selections(plan: Plan, config: Config) -> None:
 
 
 def found_genotypes(run: RunFolder, task: Task, count: int, dearer: int = 0) -> list[Genotype]:
-    """Genotypes of the search that is finished in `run`, each once: its own, at most `dearer` of more
-    and more energy (`dearer_genotypes`), and at most `count` - 1 of less and less
+    """Genotypes of the search that is finished in `run`, each once: its own, at most `dearer` of
+    more and more energy (`dearer_genotypes`), and at most `count` - 1 of less and less
     (`cheaper_genotypes`).
     """
     own = read_genotype(run)

@@ -72,6 +72,21 @@ def _levels(value: tl.tensor, scale: tl.tensor, low: tl.tensor, high: tl.tensor)
 
 
 @triton.jit
+def _one_of_four(
+    a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, WHICH: tl.constexpr
+) -> tl.tensor:
+    if WHICH == 0:
+        one = a
+    elif WHICH == 1:
+        one = b
+    elif WHICH == 2:
+        one = c
+    else:
+        one = d
+    return one
+
+
+@triton.jit
 def _dot4(x: tl.tensor, w: tl.tensor, sums: tl.tensor) -> tl.tensor:
     """sums + the four products of the signed bytes of x and w."""
     if INTERPRETED:
@@ -240,7 +255,7 @@ def _fixed_words(
     )
     high, low = tl.zeros((COLUMNS,), tl.int32), tl.zeros((COLUMNS,), tl.int32)
     for lane in tl.static_range(4):
-        factor = _lane(f0, f1, f2, f3, lane) * units
+        factor = _one_of_four(f0, f1, f2, f3, lane) * units
         factor = tl.minimum(tl.maximum(factor, -1.0 * LARGEST_FIXED), 1.0 * LARGEST_FIXED)
         fixed = ((factor + ROUNDING) - ROUNDING).to(tl.int32)
         high |= (((fixed + 128) >> 8) & 255) << (8 * lane)
@@ -253,19 +268,6 @@ def _looked_up(words: tl.tensor, pattern: tl.tensor, inside: tl.tensor) -> tl.te
     """words[pattern], zero where not inside."""
     flat = tl.reshape(pattern, (pattern.shape[0] * pattern.shape[1],))
     return tl.where(inside, tl.reshape(tl.gather(words, flat, 0), pattern.shape), 0)
-
-
-@triton.jit
-def _lane(a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, LANE: tl.constexpr) -> tl.tensor:
-    if LANE == 0:
-        chosen = a
-    elif LANE == 1:
-        chosen = b
-    elif LANE == 2:
-        chosen = c
-    else:
-        chosen = d
-    return chosen
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -417,7 +419,7 @@ def prepare_weights(
                     v, mixture, pattern, inside, first, planes_count, COLUMNS, MULTIPLIERS
                 )
                 for lane in tl.static_range(4):
-                    plane, factor = first + lane, _lane(f0, f1, f2, f3, lane)
+                    plane, factor = first + lane, _one_of_four(f0, f1, f2, f3, lane)
                     width = tl.where(plane >= last_planes, last_channels, group_channels)
                     kept = (tap < taps) & (channel < width * PLANE_ALIGN) & (plane < planes_count)
                     narrow = channel + lane * plane_step * PLANE_ALIGN

@@ -8,7 +8,7 @@ its own; channels are counted in units of ALIGN. Where RELU, the operand is rect
 import triton
 import triton.language as tl
 
-from .cuda_kernels import _levels
+from .cuda_kernels import _levels, _one_of_four
 
 # Not compiled anew for their values.
 COUNTS = [
@@ -115,24 +115,9 @@ def depthwise(
                 s3 = _tap(s3, value, w0, w1, w2, w3, w4, beyond - 3 * STRIDE, DILATION, KERNEL)
     at = result + (line * result_width + column)[:, None] * channels + c[None, :]
     for place in tl.static_range(4):
-        sums = _chosen(s0, s1, s2, s3, place)
+        sums = _one_of_four(s0, s1, s2, s3, place)
         kept = ((strip < strips) & (column + place < result_width))[:, None] & known[None, :]
         tl.store(at + place * channels, sums.to(result.dtype.element_ty), mask=kept)
-
-
-@triton.jit
-def _chosen(
-    a: tl.tensor, b: tl.tensor, c: tl.tensor, d: tl.tensor, PLACE: tl.constexpr
-) -> tl.tensor:
-    if PLACE == 0:
-        chosen = a
-    elif PLACE == 1:
-        chosen = b
-    elif PLACE == 2:
-        chosen = c
-    else:
-        chosen = d
-    return chosen
 
 
 @triton.jit(do_not_specialize=COUNTS)
@@ -193,7 +178,7 @@ def depthwise_operand_gradient(
             s3 = _tap(s3, value, w0, w1, w2, w3, w4, LAST + 3 - beyond, DILATION, KERNEL)
     first = (line * width + column)[:, None] * channels + c[None, :]
     for place in tl.static_range(4):
-        sums, at = _chosen(s0, s1, s2, s3, place), first + place * channels
+        sums, at = _one_of_four(s0, s1, s2, s3, place), first + place * channels
         kept = ((strip < strips) & (column + place < width))[:, None] & known[None, :]
         if RELU:
             sums = tl.where(tl.load(x + at, mask=kept, other=0.0) > 0, sums, 0.0)
@@ -269,4 +254,4 @@ def depthwise_weight_gradient(
     at = result + (tl.program_id(0) * KERNEL + tap_row) * KERNEL * channels + c
     tl.store(at, tl.sum(s0, 0), mask=known)
     for tap in tl.static_range(1, KERNEL):
-        tl.store(at + tap * channels, tl.sum(_chosen(s1, s2, s3, s4, tap - 1), 0), mask=known)
+        tl.store(at + tap * channels, tl.sum(_one_of_four(s1, s2, s3, s4, tap - 1), 0), mask=known)

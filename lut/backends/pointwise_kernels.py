@@ -4,28 +4,16 @@ Positions are the N·H·W places of the images. Sums are those of the matrix uni
 Channels are counted in units of ALIGN. Where RELU, the operand is rectified first.
 """
 
-import os
-
 import triton
 import triton.language as tl
 
 from .cuda_kernels import _levels
+from .mixture_kernels import _add_product
 
 __all__ = ["pointwise", "pointwise_weight_gradient"]
 
 # Not compiled anew for their values.
 COUNTS = ["positions", "aligned_channels", "aligned_outputs", "turns", "low", "high"]
-INTERPRETED: tl.constexpr = tl.constexpr(os.environ.get("TRITON_INTERPRET") == "1")
-
-
-@triton.jit
-def _product(a: tl.tensor, b: tl.tensor, sums: tl.tensor) -> tl.tensor:
-    """sums + a @ b, in float32."""
-    if INTERPRETED:  # which has no products of bfloat16
-        sums += tl.dot(a.to(tl.float32), b.to(tl.float32))
-    else:
-        sums = tl.dot(a, b, sums)
-    return sums
 
 
 @triton.jit
@@ -81,7 +69,7 @@ def pointwise(
     at = c[:, None] * line + o[None, :] * step
     known = (c < channels)[:, None] & (o < outputs)[None, :]
     weight = tl.load(w + at, mask=known, other=0.0).to(x.dtype.element_ty)
-    sums = _product(value, weight, tl.zeros((POSITIONS, OUTPUTS), tl.float32))
+    sums = _add_product(value, weight, tl.zeros((POSITIONS, OUTPUTS), tl.float32))
     at = p[:, None] * outputs + o[None, :]
     kept = (p < positions)[:, None] & (o < outputs)[None, :]
     if GRADIENT and (RELU or CLAMPED):
@@ -132,6 +120,6 @@ def pointwise_weight_gradient(
         if QUANTISED:
             level, _ = _clamped(value, scale, zero, low, high)
             value = (level * tl.load(scale)).to(signal.dtype)
-        sums = _product(tl.trans(signal), value, sums)
+        sums = _add_product(tl.trans(signal), value, sums)
     at = (tl.program_id(0) * outputs + o[:, None]) * channels + c[None, :]
     tl.store(parts + at, sums, mask=(o < outputs)[:, None] & (c < channels)[None, :])
