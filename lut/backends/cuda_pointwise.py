@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..geometry import ConvGeometry
-from .cuda_exact import ExactConvolution, Grid, rows_of, runs_here
+from .cuda_exact import MOST_VALUES, ExactConvolution, Grid, rows_of, runs_here
 from .cuda_operands import on_device, power_of_two
 from .cuda_sums import summed
 
@@ -38,7 +38,9 @@ class Pointwise(ExactConvolution):
     def fits(cls, x: Tensor, w: Tensor, geometry: ConvGeometry, dtype: torch.dtype) -> bool:
         single = (1, 1) == tuple(w.shape[2:]) == geometry.stride and geometry.padding == (0, 0)
         few = geometry.groups == 1 and max(w.shape[:2]) <= MOST_CHANNELS
-        return single and few and dtype in (torch.bfloat16, torch.float16) and runs_here(x)
+        half = dtype in (torch.bfloat16, torch.float16)
+        values = x.numel() // max(1, x.shape[1]) * max(w.shape[:2])
+        return single and few and half and values < MOST_VALUES and runs_here(x)
 
     @property
     def _align(self) -> int:

@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from lut.backends import cuda_exact
 from lut.backends.cuda_depthwise import Depthwise
 from lut.backends.cuda_pointwise import Pointwise
 from lut.backends.exact_kernels import Grid, exact_kernel
@@ -127,3 +128,12 @@ def test_pointwise_gradients_of_quantised_operands(channels: int, outputs: int) 
     right_x, right_w = torch.autograd.grad(right, leaves, signal.float())
     assert torch.equal(one.operand_gradient(signal).float(), right_x)
     assert torch.equal(one.weight_gradient(signal), right_w)
+
+
+def test_more_values_than_kernels_count_are_left_to_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cuda_exact, "cuda_refusal", lambda x: None)
+    geometry = ConvGeometry.of((1, 1), (0, 0), (1, 1), 1)
+    w = torch.empty(64, 1, 1, 1)
+    for side, kind in ((1 << 12, None), (1 << 11, Pointwise)):  # 2**30 results, and 2**28
+        x = torch.empty(1, 1, side, side, dtype=torch.bfloat16, device="meta")
+        assert exact_kernel(x, w, geometry, x.dtype) is kind
