@@ -28,6 +28,11 @@ CUDA = torch.cuda.is_available()
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = "cuda" if CUDA and not INTERPRETED else "cpu"
 NAMES = [name for name in BACKENDS if name.startswith("cuda")]
+TESTS = Path(__file__).parents[1]
+INTERPRETED_TESTS = [
+    "lut/test_cuda_backends", "lut/test_cuda_layers", "lut/test_cuda_mixture",
+    "lut/test_cuda_exact", "cosearch/test_merged_cells", "cosearch/test_channels",
+]  # fmt: skip
 runs_kernels = pytest.mark.skipif(
     not (CUDA or INTERPRETED), reason="no GPU; test_through_the_interpreter runs this one"
 )
@@ -36,17 +41,11 @@ runs_kernels = pytest.mark.skipif(
 @pytest.mark.slow
 @pytest.mark.skipif(INTERPRETED, reason="this is the interpreter")
 @pytest.mark.skipif(find_spec("triton") is None, reason="triton is not installed")
-def test_through_the_interpreter() -> None:
-    here = Path(__file__)
-    beside = [here.with_name(f"test_cuda_{name}.py") for name in ("layers", "mixture", "exact")]
-    cells = [
-        here.parents[1] / "cosearch" / f"test_{name}.py" for name in ("merged_cells", "channels")
-    ]
-    files = [str(path) for path in (here, *beside, *cells)]
-    arguments = ["-q", "-x", "-n", "0", "-p", "no:cacheprovider", *files]
-    if find_spec("xdist") is None:
-        arguments.remove("-n")
-        arguments.remove("0")
+@pytest.mark.parametrize("name", INTERPRETED_TESTS)
+def test_through_the_interpreter(name: str) -> None:
+    arguments = ["-q", "-x", "-p", "no:cacheprovider", str(TESTS / f"{name}.py")]
+    if find_spec("xdist") is not None:
+        arguments += ["-n", "0"]
     run = subprocess.run(
         [sys.executable, "-m", "pytest", *arguments],
         env=os.environ | {"TRITON_INTERPRET": "1"},
