@@ -38,6 +38,27 @@ def _row(
 
 
 @triton.jit
+def _values(
+    x: tl.tensor,
+    start: tl.tensor,
+    column: tl.tensor,
+    width: tl.tensor,
+    within: tl.tensor,
+    c: tl.tensor,
+    known: tl.tensor,
+    channels: tl.tensor,
+    RELU: tl.constexpr,
+) -> tl.tensor:
+    """Channels of places `column` of rows that begin at place `start`, as float32; zero outside."""
+    inside = (within & (column >= 0) & (column < width))[:, None] & known[None, :]
+    source = (start + column)[:, None] * channels + c[None, :]
+    value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
+    if RELU:
+        value = tl.maximum(value, 0.0)
+    return value
+
+
+@triton.jit
 def _tap(
     sums: tl.tensor,
     value: tl.tensor,
@@ -103,12 +124,8 @@ def depthwise(
         within = (strip < strips) & (y >= 0) & (y < height)
         for beyond in tl.static_range(3 * STRIDE + (KERNEL - 1) * DILATION + 1):
             if beyond % 2 == 0 or STRIDE % 2 == 1 or DILATION % 2 == 1:
-                z = column * STRIDE - padding + beyond
-                source = ((image * height + y) * width + z)[:, None] * channels + c[None, :]
-                inside = (within & (z >= 0) & (z < width))[:, None] & known[None, :]
-                value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
-                if RELU:
-                    value = tl.maximum(value, 0.0)
+                z, line_start = column * STRIDE - padding + beyond, (image * height + y) * width
+                value = _values(x, line_start, z, width, within, c, known, channels, RELU)
                 s0 = _tap(s0, value, w0, w1, w2, w3, w4, beyond, DILATION, KERNEL)
                 s1 = _tap(s1, value, w0, w1, w2, w3, w4, beyond - STRIDE, DILATION, KERNEL)
                 s2 = _tap(s2, value, w0, w1, w2, w3, w4, beyond - 2 * STRIDE, DILATION, KERNEL)
@@ -167,11 +184,11 @@ def depthwise_operand_gradient(
         within = (strip < strips) & (y >= 0) & (y % STRIDE == 0) & (y // STRIDE < result_height)
         for beyond in tl.static_range(LAST + 4):
             z = column + padding - LAST + beyond
-            inside = within & (z >= 0) & (z % STRIDE == 0) & (z // STRIDE < result_width)
-            source = (image * result_height + y // STRIDE) * result_width + z // STRIDE
-            source = source[:, None] * channels + c[None, :]
-            value = tl.load(gradient + source, mask=inside[:, None] & known[None, :], other=0.0)
-            value = value.to(tl.float32)
+            whole, line_start = within & (z >= 0) & (z % STRIDE == 0), y // STRIDE * result_width
+            line_start += image * (result_height * result_width)
+            value = _values(
+                gradient, line_start, z // STRIDE, result_width, whole, c, known, channels, False
+            )
             s0 = _tap(s0, value, w0, w1, w2, w3, w4, LAST - beyond, DILATION, KERNEL)
             s1 = _tap(s1, value, w0, w1, w2, w3, w4, LAST + 1 - beyond, DILATION, KERNEL)
             s2 = _tap(s2, value, w0, w1, w2, w3, w4, LAST + 2 - beyond, DILATION, KERNEL)
@@ -236,12 +253,8 @@ def depthwise_weight_gradient(
         g3 = tl.load(first + 3 * channels, mask=there & (last > 3), other=0.0).to(tl.float32)
         for beyond in tl.static_range(3 * STRIDE + (KERNEL - 1) * DILATION + 1):
             if beyond % 2 == 0 or STRIDE % 2 == 1 or DILATION % 2 == 1:
-                z = column * STRIDE - padding + beyond
-                source = ((image * height + y) * width + z)[:, None] * channels + c[None, :]
-                inside = (within & (z >= 0) & (z < width))[:, None] & known[None, :]
-                value = tl.load(x + source, mask=inside, other=0.0).to(tl.float32)
-                if RELU:
-                    value = tl.maximum(value, 0.0)
+                z, line_start = column * STRIDE - padding + beyond, (image * height + y) * width
+                value = _values(x, line_start, z, width, within, c, known, channels, RELU)
                 s0 = _tap(s0, value, g0, g1, g2, g3, g3, beyond, STRIDE, 4)
                 if KERNEL > 1:
                     s1 = _tap(s1, value, g0, g1, g2, g3, g3, beyond - DILATION, STRIDE, 4)
