@@ -1,5 +1,6 @@
 """What exact convolutions by kernels of the project have in common, on a CUDA device."""
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
 from typing import ClassVar
@@ -27,7 +28,7 @@ class Grid:
 
 
 @dataclass(frozen=True, eq=False)
-class ExactConvolution:
+class ExactConvolution(ABC):
     """One convolution: x (N, C, H, W), copied unless it is channels last, w (O, C / groups, k, k)
     of any type. `relu`: x is rectified first; `grid`: no gradient passes where that clamps x.
 
@@ -44,20 +45,21 @@ class ExactConvolution:
     grid: Grid | None = None
 
     @classmethod
+    @abstractmethod
     def fits(cls, x: Tensor, w: Tensor, geometry: ConvGeometry, dtype: torch.dtype) -> bool:
         """Whether these kernels compute it, from real values of `dtype`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def result(self) -> Tensor:
-        raise NotImplementedError
+        """(N, O, H', W')."""
 
+    @abstractmethod
     def operand_gradient(self, gradient: Tensor) -> Tensor:
-        """From that of the result (N, O, H', W')."""
-        raise NotImplementedError
+        """(N, C, H, W), from that of the result."""
 
+    @abstractmethod
     def weight_gradient(self, gradient: Tensor) -> Tensor:
         """float32, of the shape of w, from that of the result."""
-        raise NotImplementedError
 
     @cached_property
     def _images(self) -> Tensor:
@@ -65,6 +67,7 @@ class ExactConvolution:
 
 
 def runs_here(x: Tensor) -> bool:
+    """Whether kernels can be launched on x, and count its values."""
     return x.numel() < MOST_VALUES and cuda_refusal(x) is None
 
 
