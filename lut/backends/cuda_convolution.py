@@ -253,7 +253,9 @@ def by_depthwise_planes(
     result: Tensor,
     finish: Finish | None = None,
 ) -> None:
-    """Factors as planes, one by one (`planes.plain`, bytes) or four at a time (words)."""
+    """Factors as planes, one by one (`planes.plain`, bytes) or four at a time (words), these also in
+    fixed point.
+    """
     from .cuda_kernels import depthwise_planes
 
     assert kernels.planes is not None and (planes.plain == (layout.order == "bytes"))
@@ -268,12 +270,13 @@ def by_depthwise_planes(
         grid = (-(-count // positions), -(-outputs // tile))
         with on_device(x):
             depthwise_planes[grid](
-                x, w, target, *_scales(finish, x), count, width, size,
+                x, w, _or(kernels.unit, x), target, *_scales(finish, x), count, width, size,
                 *(step // 16 for step in steps),
                 kernel_width, *(step // 16 for step in tap_steps),
                 layout.taps, layout.group_channels, w.shape[2],
                 outputs // align, outputs // layout.channels,
-                *_flags(finish), align, 0 if planes.plain else planes.word_count,
+                kernels.unit is not None, *_flags(finish), align,
+                0 if planes.plain else planes.word_count,
                 positions, tile, num_warps=4,
             )  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -234,10 +235,33 @@ def _weights(mixture: Tensor) -> Tensor:
 def _mixed_depthwise(
     operands: "Operands", images: Images, weights: Weights, result: Tensor
 ) -> Tensor:
-    mixture = operands.mixture
+    tables, mixture = operands.tables, operands.mixture
     assert mixture is not None
-    table = _mixed_columns(operands.tables, _weights(mixture), result.device)
+    planes, _ = mixed_planes(tables, result.device)
+    unit = fixed_unit(tables, result.dtype, weights.w[0].numel() * planes.count)
+    if planes.count <= DEPTHWISE_PLANES and unit is not None:
+        return _by_mixed_depthwise_planes(operands, images, weights, unit, result)
+    table = _mixed_columns(tables, _weights(mixture), result.device)
     return _by_columns(operands, images, weights, table, result)
+
+
+def _by_mixed_depthwise_planes(
+    operands: "Operands", images: Images, weights: Weights, unit: float, result: Tensor
+) -> Tensor:
+    mixture, w = operands.mixture, weights.w.shape
+    assert mixture is not None
+    planes, v = mixed_planes(operands.tables, result.device)
+    planes = replace(planes, plain=False)  # in words, as v is
+    order = PlaneOrder.depthwise(w[2] * w[3], planes, w[0], parts=2)
+    kernels = prepare(
+        weights, columns=v.shape[2], v=v, mixture=_weights(mixture), order=order,
+        real=result.dtype, unit=unit,
+    )  # fmt: skip
+    layout = planes_layout(images.x.shape, w, operands.geometry, planes)
+    finish = Finish.of(images, kernels, operands.affine)
+    rows = operands.tables.luts[0].table.shape[0]
+    by_depthwise_planes(images, kernels, planes, layout, rows, result, finish)
+    return _real(kernels)
 
 
 def _mixed_columns(tables: "Tables", mixture: Tensor, device: torch.device) -> Tensor:

@@ -398,13 +398,13 @@ def prepare_weights(
                 tl.store(words + place, _looked_up(highs, pattern, inside), mask=kept)
                 place += part_step * (PLANE_ALIGN // 4)
                 tl.store(words + place, _looked_up(lows, pattern, inside), mask=kept)
-            for first in range(wide, planes_count, 4):  # at most three planes
+            for first in range(wide, planes_count, 4):  # at most four planes
                 highs, lows = _fixed_words(
                     v, mixture, first, planes_count, units, COLUMNS, MULTIPLIERS
                 )
                 highs = _looked_up(highs, pattern, inside)
                 lows = _looked_up(lows, pattern, inside)
-                for lane in tl.static_range(3):
+                for lane in tl.static_range(4):
                     plane = first + lane
                     width = tl.where(plane >= last_planes, last_channels, group_channels)
                     kept = (tap < taps) & (channel < width * PLANE_ALIGN) & (plane < planes_count)
@@ -778,6 +778,7 @@ def mixed_pointwise(
 def depthwise_planes(
     x: tl.tensor,
     w: tl.tensor,
+    unit: tl.tensor,
     result: tl.tensor,
     x_scale: tl.tensor,
     w_scales: tl.tensor,
@@ -797,6 +798,7 @@ def depthwise_planes(
     padded_outputs: tl.tensor,
     aligned_outputs: tl.tensor,
     per_channel: tl.tensor,
+    FIXED: tl.constexpr,
     SCALED: tl.constexpr,
     AFFINE: tl.constexpr,
     ALIGN: tl.constexpr,
@@ -808,7 +810,8 @@ def depthwise_planes(
 
     WORDS: x int32 (places, WORDS, group_channels) of four planes each, w int32 (taps, WORDS,
     padded_outputs); 0: one plane, x int8 (places, group_channels), w int8 (taps, padded_outputs).
-    Steps but that of a group are in units of 16.
+    FIXED: w has two words side by side, `unit` · (256 · the first + the second). Steps but that of
+    a group are in units of 16.
     """
     position = tl.program_id(0) * POSITIONS + tl.arange(0, POSITIONS)
     output = tl.program_id(1) * OUTPUTS + tl.arange(0, OUTPUTS)
@@ -817,7 +820,9 @@ def depthwise_planes(
     )
     left = x + (first * 16)[:, None] + (output // per_channel)[None, :]
     sums = tl.zeros((POSITIONS, OUTPUTS), tl.int32)
-    right = w + output
+    low = sums
+    PARTS: tl.constexpr = 2 if FIXED else 1
+    right = w + output * PARTS
     for row in range(taps // kernel_width):
         for column in range(kernel_width):
             source = left + (row * tap_row_step + column * tap_column_step) * 16
@@ -830,7 +835,12 @@ def depthwise_planes(
                     b = tl.load(right)
                     a = tl.load(source + tl.multiple_of(word * group_channels, 16))
                     sums = _dot4(a, tl.broadcast_to(b[None, :], (POSITIONS, OUTPUTS)), sums)
-                    right += padded_outputs
+                    if FIXED:
+                        b = tl.load(right + 1)
+                        low = _dot4(a, tl.broadcast_to(b[None, :], (POSITIONS, OUTPUTS)), low)
+                    right += padded_outputs * PARTS
+    if FIXED:
+        sums = _joined(sums, low) * tl.load(unit)
     _store(
         sums, result, x_scale, w_scales, zero, w_sums, position, output, positions,
         aligned_outputs, 1, 0, SCALED, AFFINE, ALIGN,

@@ -320,11 +320,13 @@ class PlaneOrder:
         )  # fmt: skip
 
     @classmethod
-    def depthwise(cls, taps: int, planes: "PackedPlanes", outputs: int) -> "PlaneOrder":
-        """(taps, words, padded outputs, four planes); (taps, 1, padded outputs, 1) of plain
-        planes.
+    def depthwise(
+        cls, taps: int, planes: "PackedPlanes", outputs: int, parts: int = 1
+    ) -> "PlaneOrder":
+        """(taps, words, padded outputs, `parts` · four planes); (taps, 1, padded outputs, 1) of
+        plain planes.
         """
-        words, size = planes.word_count, 1 if planes.plain else 4
+        words, size = planes.word_count, parts * (1 if planes.plain else 4)
         padded = padded_to(64, outputs)
         row = padded * size
         return cls(
@@ -351,7 +353,7 @@ def prepare(
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
     columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out rounded
     to bfloat16, and where `split` a second part, what is left; or, where a `unit` is given, in
-    fixed point: two rows of int8 an output. `unit`: a power of two, at least max |v| / 32639.
+    fixed point: two rows of int8 an output (of an order of two parts). `unit`: a power of two, at least max |v| / 32639.
     `real`: the type of the quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights

@@ -45,18 +45,27 @@ def _large(seed: int) -> LUT:
     return LUT(table, a_signed=True, b_signed=True, name=f"large_{seed}")
 
 
-# Of 8 planes, 3, 10 and 1.
+def _even() -> LUT:
+    """Exact products of a and the even part of b."""
+    products = EXACT.table.copy()
+    products[:, 1::2] = products[:, ::2]
+    return LUT(products, a_signed=True, b_signed=True, name="even")
+
+
+# Of 8 planes, 3, 1 that is the operand itself, 10 and 1.
 MIXTURES = {
     "whole": [EXACT, truncated(5), truncated(7)],
     "few": [random_table(2), random_table(1, seed=1)],
+    "plain": [EXACT, _even()],
     "many": [random_table(8), random_table(2, seed=1, magnitude=90)],
     "large": [_large(0), _large(1)],
 }
 MIXED_LAYERS = [
     ("dense", "whole"), ("dense", "few"), ("dense", "many"), ("grouped", "whole"),
     ("grouped", "few"), ("dense_strided", "many"), ("wide", "few"), ("deep", "whole"),
-    ("dense", "large"),
+    ("dense", "large"), ("depthwise", "few"), ("depthwise", "plain"), ("multiplied", "few"),
 ]  # fmt: skip
+AFFINE = ("dense", "multiplied")
 SINGLE = [EXACT, LUT.exact(b_signed=True), truncated(6), random_table(3), random_table(200)]
 
 
@@ -125,7 +134,7 @@ def test_mixtures(shape: str, affine: bool, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize(("shape", "luts"), MIXED_LAYERS)
 def test_mixtures_in_half_precision(shape: str, luts: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """In fixed point: close to the result's rounding, whatever the weights add up to."""
-    layer, x = _layer(MIXTURES[luts], shape, affine=shape == "dense")
+    layer, x = _layer(MIXTURES[luts], shape, affine=shape in AFFINE)
     sides = torch.tensor([0.6, 0.1, 0.3])[: len(layer.candidates)].to(DEVICE)
     found = {}
     for weight, kind in ((1.0, torch.bfloat16), (-2.7, torch.float16), (0.01, torch.bfloat16)):
@@ -159,10 +168,10 @@ def test_units_of_fixed_point(luts: str) -> None:
 @pytest.mark.parametrize(("shape", "luts"), [*MIXED_LAYERS, ("strided", "whole")])
 def test_single_multipliers_of_a_mixture_in_half_precision(shape: str, luts: str) -> None:
     """Bit for bit the layer of that multiplier."""
-    layer, x = _layer(MIXTURES[luts], shape, affine=shape == "dense")
+    layer, x = _layer(MIXTURES[luts], shape, affine=shape in AFFINE)
     with torch.no_grad(), torch.autocast(DEVICE, torch.bfloat16):
         for index, lut in enumerate(MIXTURES[luts][:2]):
-            alone, _ = _layer([lut], shape, affine=shape == "dense")
+            alone, _ = _layer([lut], shape, affine=shape in AFFINE)
             one_hot = torch.eye(len(layer.candidates), device=DEVICE)[index]
             result = layer(x, one_hot)
             assert result.dtype == torch.bfloat16
