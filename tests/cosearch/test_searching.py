@@ -1,7 +1,7 @@
 """The search's loop on few digits: every strategy resumed, the budget, guards and selection."""
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,27 +34,37 @@ from .smooth import OPERATIONS, without_tables
 QUIET = Progress(quiet=True)
 
 
+NAMES = Config().multipliers.candidates[: len(LUTS)]
+NAMED = [
+    LUT(lut.table, a_signed=lut.a_signed, b_signed=lut.b_signed, name=name)
+    for name, lut in zip(NAMES, LUTS, strict=True)
+]
+
+
 @dataclass(frozen=True)
 class SmallLibrary:
     """Three tables with energies, as a library gives them."""
 
     def luts(self, names: Sequence[str]) -> list[LUT]:
-        return [LUTS[Config().multipliers.candidates.index(name)] for name in names]
+        return [NAMED[NAMES.index(name)] for name in names]
 
     def basis(self, names: Sequence[str]) -> Any:
-        return joint_basis(LUTS)
+        return joint_basis(NAMED)
 
     def __getitem__(self, name: str) -> Any:
-        index = Config().multipliers.candidates.index(name)
+        index = NAMES.index(name)
         cost = SimpleNamespace(energy_fj=ENERGIES[index], delay_ps=DELAYS[index])
-        return SimpleNamespace(cost=cost)
+        lut = NAMED[index]
+        return SimpleNamespace(cost=cost, name=name, lut=lut, digest=lut.digest)
+
+    def __iter__(self) -> Iterator[Any]:
+        return map(self.__getitem__, NAMES)
 
 
 def _config(**settings: Any) -> Config:
     search = {"epochs": 2, "batch_size": 16, "warmup_share": 0.0, "partial_channels": 2}
     space = {"channels": 4, "nodes": 1, "operations": OPERATIONS}
-    names = list(Config().multipliers.candidates[: len(LUTS)])
-    multipliers = {"candidates": names, "built_also": []}
+    multipliers = {"candidates": list(NAMES), "built_also": []}
     train = {"batch_size": 16}
     table = {
         "search": search | settings,

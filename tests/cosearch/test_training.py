@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def training(device: str = "cpu", role: str = "fp32", **settings: Any) -> Training:
     """Of what a small search begins with."""
-    search = small_search(emulated=device == "cuda", device=device)
+    search = small_search(emulated=device == "cuda" or role == "approximate", device=device)
     train = replace(search.task.config.train, epochs=4, **settings)
     task = replace(search.task, config=replace(search.task.config, train=train))
     return Training(role, task, search.genotype())
@@ -115,6 +115,13 @@ def test_crops_leave_something_of_an_image() -> None:
     task = replace(search.task, config=replace(search.task.config, data=data))
     with pytest.raises(InputError, match=r"less than the images' size \(8\), not 8"):
         task.augmentation()
+
+
+def test_an_approximate_network_trains() -> None:
+    one = training(role="approximate", auxiliary_weight=0.4, drop_path=0.2, cutout=2)
+    losses = [one.one_epoch()["loss"] for _ in range(4)]
+    assert losses[-1] < losses[0]
+    assert one.memory().total(16) > 0
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a CUDA device is not here")
