@@ -253,8 +253,8 @@ def by_depthwise_planes(
     result: Tensor,
     finish: Finish | None = None,
 ) -> None:
-    """Factors as planes, one by one (`planes.plain`, bytes) or four at a time (words), these also in
-    fixed point.
+    """Factors as planes, one by one (`planes.plain`, bytes) or four at a time (words), the latter
+    also in fixed point.
     """
     from .cuda_kernels import depthwise_planes
 

@@ -353,8 +353,8 @@ def prepare(
     v: (planes, columns) int8 with `v_words`, the same in words of four planes, int32 (words,
     columns); or float32 (M, planes, columns), weighed by `mixture` (M,): v[w] is laid out rounded
     to bfloat16, and where `split` a second part, what is left; or, where a `unit` is given, in
-    fixed point: two rows of int8 an output (of an order of two parts). `unit`: a power of two, at least max |v| / 32639.
-    `real`: the type of the quantised weights' real values.
+    fixed point: two rows of int8 an output, of an order of two parts. `unit`: a power of two, at
+    least max |v| / 32639. `real`: the type of the quantised weights' real values.
     """
     from .cuda_kernels import prepare_weights
 

@@ -9,10 +9,9 @@ before the backend is used. Results pass through fp32, so blocks of channels kee
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -33,7 +32,7 @@ LIMIT = 127
 RANK_LIMIT = 64
 PLANE_LIMIT = 96
 PACKED_BYTES, PACKED_COUNT = 1 << 20, 64
-BYTES_A_THREAD = 1 << 17
+BYTES_A_THREAD, VECTOR_BYTES_A_THREAD = 1 << 17, 1 << 23
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +71,7 @@ class Int8:
         return 0.1 * planes.u.shape[1] if problem.geometry.groups == 1 else 1.0 * planes.u.shape[1]
 
     def accumulators(self, problem: Problem) -> Tensor:
-        problem = problem.padded()
+        problem = problem.unpadded() if problem.padding_is_zero else problem.padded()
         planes = byte_planes(problem.lut)
         assert planes is not None
         x = _activation_planes(problem, planes)
@@ -150,7 +149,7 @@ def _parts(values: NDArray[np.int64], low: int, high: int) -> list[NDArray[np.in
 
 def _activation_planes(problem: Problem, planes: BytePlanes) -> Tensor:
     """uint8 (N, C·planes, H, W), channels_last. Of each group: words of four planes for each
-    channel, then the planes left over, one after the other.
+    channel, where `_words`, then the planes left over, one after the other.
     """
     x, u = problem.x, planes.u
     if planes.plain:
@@ -159,17 +158,21 @@ def _activation_planes(problem: Problem, planes: BytePlanes) -> Tensor:
     groups = problem.geometry.groups
     rows = x.permute(0, 2, 3, 1).contiguous().view(-1, channels // groups).numpy()
     count = u.shape[1]
-    result = np.empty((len(rows), channels // groups * count), np.uint8)
-    wide = count // 4 if result.shape[1] % 4 == 0 else 0
+    result = torch.empty((len(rows), channels // groups * count), dtype=torch.uint8).numpy()
+    wide = _words(channels // groups, count)
     words = np.ascontiguousarray(u.numpy()[:, : 4 * wide]).view(np.int32).T
     tables = np.ascontiguousarray(words), np.ascontiguousarray(u.numpy()[:, 4 * wide :].T)
     by_word = result.view(np.int32) if wide else np.empty((len(rows), 0), np.int32)
-    expand = _compiled()
+    kernel, vectors = _kernel(), _has_vectors()
 
     def work(low: int, high: int) -> None:
-        expand(rows[low:high], *tables, by_word[low:high], result[low:high])
+        if vectors:
+            kernel.expand_planes_in_vectors(rows[low:high], tables[1], result[low:high])
+        else:
+            kernel.expand_planes(rows[low:high], *tables, by_word[low:high], result[low:high])
 
-    in_threads(work, len(rows), max(1, BYTES_A_THREAD // result.shape[1]))
+    worth = VECTOR_BYTES_A_THREAD if vectors else BYTES_A_THREAD
+    in_threads(work, len(rows), max(1, worth // result.shape[1]))
     full = torch.from_numpy(result).view(batch, height, width, channels * count)
     return full.permute(0, 3, 1, 2)
 
@@ -179,7 +182,7 @@ def _weight_planes(problem: Problem, w: Tensor, planes: BytePlanes) -> Tensor:
     outputs, channels, height, width = w.shape
     count = planes.v.shape[1]
     v = np.take(planes.v.numpy(), w.numpy(), axis=0)
-    wide = count // 4 * 4 if problem.w.shape[1] * count % 4 == 0 else 0
+    wide = 4 * _words(problem.w.shape[1], count)
     together = v[..., :wide].reshape(outputs, channels, height, width, -1, 4)
     first = together.transpose(0, 4, 1, 5, 2, 3).reshape(outputs, channels * wide, height, width)
     last = v[..., wide:].transpose(0, 4, 1, 2, 3).reshape(outputs, -1, height, width)
@@ -246,30 +249,44 @@ def _packed(problem: Problem, w: Tensor, planes: BytePlanes, x: Tensor) -> Packe
 
 def _pack(w: Tensor, geometry: ConvGeometry, shape: torch.Size) -> Packed:
     outputs = w.shape[0]
-    spatial = (list(geometry.stride), [0, 0], list(geometry.dilation), geometry.groups)
     weights = torch.ops.onednn.qconv_prepack(
-        w, torch.ones(outputs), 1.0, ZERO_POINT, *spatial, list(shape)
+        w, torch.ones(outputs), 1.0, ZERO_POINT, *_spatial(geometry), list(shape)
     )
     return Packed(weights, outputs)
 
 
 def _convolution(x: Tensor, w: Packed, geometry: ConvGeometry) -> Tensor:
-    """int32 sums of (x - 128)·w, x uint8, w int8."""
+    """int32 sums of (x - 128)·w, x uint8, w int8; those of padding are 0."""
     scales, zeros = torch.ones(w.outputs), torch.zeros(w.outputs, dtype=torch.int32)
-    spatial = (list(geometry.stride), [0, 0], list(geometry.dilation), geometry.groups)
     sums: Tensor = torch.ops.onednn.qconv2d_pointwise(
-        x, 1.0, ZERO_POINT, w.weights, scales, zeros, None, *spatial,
+        x, 1.0, ZERO_POINT, w.weights, scales, zeros, None, *_spatial(geometry),
         1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
     integers = sums.view(torch.int32)
     return integers.copy_(sums)  # in place: element by element, each as wide as before
 
 
-@lru_cache(maxsize=1)
-def _compiled() -> Callable[..., Any]:
-    from .int8_kernel import expand_planes
+def _spatial(geometry: ConvGeometry) -> tuple[list[int], list[int], list[int], int]:
+    stride, padding, dilation = geometry.stride, geometry.padding, geometry.dilation
+    return list(stride), list(padding), list(dilation), geometry.groups
 
-    return expand_planes
+
+def _words(channels: int, count: int) -> int:
+    """How many words of four planes are looked up at once: none where vectors of bytes are."""
+    return 0 if channels * count % 4 or _has_vectors() else count // 4
+
+
+@lru_cache(maxsize=1)
+def _has_vectors() -> bool:
+    found: bool = _kernel().has_byte_permutations()
+    return found
+
+
+@lru_cache(maxsize=1)
+def _kernel() -> ModuleType:
+    from . import int8_kernel
+
+    return int8_kernel
 
 
 @lru_cache(maxsize=1)
@@ -280,9 +297,13 @@ def int8_units_are_exact() -> bool:
     w[1:] = torch.randint(-128, 128, (3, 32, 3, 3), generator=generator).to(torch.int8)
     x = torch.full((2, 32, 6, 6), 255, dtype=torch.uint8)
     x[1] = torch.randint(0, 256, (32, 6, 6), generator=generator).to(torch.uint8)
+    return all(_is_exact(x, w, ConvGeometry.of(padding=padding)) for padding in (0, 1))
+
+
+def _is_exact(x: Tensor, w: Tensor, geometry: ConvGeometry) -> bool:
     try:
-        result = _convolution(x, _pack(w, ConvGeometry(), x.shape), ConvGeometry())
+        result = _convolution(x, _pack(w, geometry, x.shape), geometry)
     except (AttributeError, RuntimeError):
         return False
-    exact = torch.nn.functional.conv2d(x.double() - ZERO_POINT, w.double())
-    return torch.equal(result.double(), exact)
+    real = torch.nn.functional.conv2d(x.double() - ZERO_POINT, w.double(), padding=geometry.padding)
+    return torch.equal(result.double(), real)
