@@ -1,5 +1,6 @@
 """Emulated convolutions equal the naive sum over the table, bit for bit, on every backend."""
 
+import random
 from itertools import product
 
 import numpy as np
@@ -81,6 +82,36 @@ def test_equals_the_naive_sum(lut: LUT, shape: str, backend: str | None) -> None
     result = approx_conv2d(x, w, lut, backend=backend, x_zero_point=zero_point, **settings)  # type: ignore[arg-type]
     assert result.dtype == torch.int32
     assert np.array_equal(result.numpy(), naive(x, w, lut, zero_point, **settings))
+
+
+def _by_chance(seed: int) -> tuple[dict[str, object], dict[str, object]]:
+    """Shapes of operands, and settings of a convolution: also those that libraries get wrong."""
+    chance = random.Random(seed)
+    kernel, stride, dilation, padding, size = (
+        tuple(chance.choices(range(*limits), k=2))
+        for limits in ((1, 6), (1, 4), (1, 4), (0, 7), (1, 15))
+    )
+    extents = (d * (k - 1) + 1 for d, k in zip(dilation, kernel, strict=True))
+    if any(s + 2 * p < e for s, p, e in zip(size, padding, extents, strict=True)):
+        return _by_chance(seed + 1000)
+    groups, channels, outputs = map(chance.choice, ((1, 2), (1, 4, 17), (1, 2, 8)))
+    x, w = (chance.choice((1, 3)), groups * channels, *size), (groups * outputs, channels, *kernel)
+    settings: dict[str, object] = {"stride": stride, "padding": padding, "dilation": dilation}
+    return {"x": x, "w": w}, settings | {"groups": groups, "x_zero_point": chance.choice((0, 3))}
+
+
+@pytest.mark.parametrize("backend", [None, *(name for name in BACKENDS if name != "table")])
+@pytest.mark.parametrize(
+    "lut", [truncated(4), LUT.exact(a_signed=True, b_signed=True), random_table(2)],
+    ids=lambda lut: lut.name,
+)  # fmt: skip
+def test_geometries_by_chance(lut: LUT, backend: str | None) -> None:
+    for seed in range(100):
+        shape, settings = _by_chance(seed)
+        x, w = _operands(shape, lut, seed)
+        expected = approx_conv2d(x, w, lut, backend="table", **settings)  # type: ignore[arg-type]
+        found = approx_conv2d(x, w, lut, backend=backend, **settings)  # type: ignore[arg-type]
+        assert torch.equal(found, expected), (shape, settings)
 
 
 @pytest.mark.parametrize("backend", [*BACKENDS])
