@@ -33,6 +33,7 @@ RANK_LIMIT = 64
 PLANE_LIMIT = 96
 PACKED_BYTES, PACKED_COUNT = 1 << 20, 64
 BYTES_A_THREAD, VECTOR_BYTES_A_THREAD = 1 << 17, 1 << 23
+"""Of planes: what a thread is worth where they are looked up in words, and in vectors."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ BYTES = 64  # of a vector
 
 
 def has_byte_permutations() -> bool:
-    """Whether numba compiles for a processor that looks up bytes in registers (AVX-512 VBMI)."""
+    """Whether numba compiles for a processor that looks up bytes in registers (VPERMI2B of
+    AVX-512 VBMI)."""
     *_, features = cpu_target.target_context.codegen().magic_tuple()
     return "+avx512vbmi" in features.split(",")
 

@@ -350,3 +350,13 @@ def test_the_selection_keeps_its_budget(strategy: str) -> None:
 def test_a_selection_budget_out_of_reach_ends_before_the_search() -> None:
     with pytest.raises(InputError, match=r"search\.selection_budget must be at least 0\.\d+"):
         small_search(selection_budget=0.1)
+
+
+def test_betas_learn_by_a_share_of_the_images() -> None:
+    layers = small_search(emulated=True, beta_share=0.5).supernet.modules()
+    shares = {
+        layer.candidates.tables.mixture_share
+        for layer in layers
+        if isinstance(layer, ApproxConv2d) and len(layer.candidates) > 1
+    }
+    assert shares == {0.5}

@@ -1,4 +1,4 @@
-"""The int8 backend: planes looked up one by one and in vectors, padding left to oneDNN."""
+"""The int8 backend: planes looked up in words and in vectors, its sums against the table's."""
 
 from collections import OrderedDict
 from collections.abc import Iterator
