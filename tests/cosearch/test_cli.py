@@ -281,7 +281,9 @@ WAITING = """
 import sys, time, types
 def run(folder, progress):
     print("waiting", flush=True)
-    exec("time.sleep(60)", {"time": time})  # after which Python itself would end by the signal
+    # Naps: a signal that comes just before a sleep is heeded after it. In exec: after which Python
+    # itself would end by the signal.
+    exec("for _ in range(600): time.sleep(0.1)", {"time": time})
 module = types.ModuleType("cosearch.stages.lut")
 module.run = run
 sys.modules["cosearch.stages.lut"] = module
