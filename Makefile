@@ -6,7 +6,7 @@
 
 PYTHON ?=
 PIP_FLAGS ?=
-PYTEST_FLAGS ?= -n 2
+PYTEST_FLAGS ?= -n 2 --dist worksteal
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
