@@ -4,6 +4,11 @@ import dataclasses
 import os
 from importlib.util import find_spec
 
+from hypothesis import settings
+
+settings.register_profile("untimed", settings(deadline=None))
+settings.load_profile("untimed")
+
 if os.environ.get("TRITON_INTERPRET") == "1" and find_spec("triton") is not None:
     import torch
     from triton.runtime.interpreter import interpreter_builder

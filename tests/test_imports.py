@@ -72,7 +72,7 @@ def loaded_after(code: str) -> set[str]:
     """Which slow packages a fresh interpreter has loaded after ``code``."""
     check = f"import sys\n{code}\nprint(*[m for m in {SLOW!r} if m in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=60
+        [sys.executable, "-c", check], cwd=ROOT, capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 0, done.stderr
     return set(done.stdout.splitlines()[-1].split())

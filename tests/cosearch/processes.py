@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
+PATIENCE_S = 300
+"""After which a process hangs; that of a test is given up."""
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 
 
@@ -24,6 +26,6 @@ def run_python(*arguments: str, cwd: Path) -> "subprocess.CompletedProcess[str]"
         env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
         check=False,
     )

@@ -114,7 +114,7 @@ def relative_energy(genotype: Genotype) -> float:
 
 
 @given(st.integers(0, 10_000), st.floats(0.5, 1.0), st.sampled_from([-1, 0, 1, 2]))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_the_likeliest_genotype_within_the_budget(
     options: Options, seed: int, budget: float, most_skips: int
 ) -> None:
@@ -165,7 +165,7 @@ def test_a_budget_out_of_reach_is_one_line(options: Options) -> None:
 
 
 @given(st.integers(0, 10_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_integer_program_finds_the_best_of_all(seed: int) -> None:
     random = np.random.default_rng(seed)
     groups = [0, 0, 0, 1, 1, 2, 2, 2]

@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import types
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from cosearch.progress import Progress
 from cosearch.run_folder import STAGE_FILES, RunFolder, is_run
 
 from .example_run import finished_run
-from .processes import heed_interrupts, run_python
+from .processes import PATIENCE_S, heed_interrupts, run_python
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,21 +74,6 @@ def test_help_names_every_command() -> None:
 @pytest.mark.parametrize("name", ["run", *STAGES, "sweep", "doctor"])
 def test_every_command_has_help(name: str) -> None:
     assert cosearch(name, "--help").exit_code == 0
-
-
-def test_help_answers_fast() -> None:
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "cosearch", "--help"],
-            cwd=ROOT,
-            check=True,
-            capture_output=True,
-            timeout=30,
-        )
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
 
 
 def test_run_does_every_stage_in_a_new_folder(stages: Stages, tmp_path: Path) -> None:
@@ -309,7 +293,7 @@ def test_signals_end_a_run_with_one_line(tmp_path: Path, number: signal.Signals)
         while "waiting" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(number)
-        _, errors = process.communicate(timeout=30)
+        _, errors = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert errors == f"interrupted; go on with: cosearch run --resume {tmp_path / 'run'}\n"
     assert is_run(tmp_path / "run")

@@ -16,7 +16,7 @@ import torch
 from cosearch.world import ALONE, CommonError, World, world_of
 from hw.errors import InputError
 
-from .processes import REPOSITORY, heed_interrupts
+from .processes import PATIENCE_S, REPOSITORY, heed_interrupts
 from .several import STRATEGIES, results
 
 Results = dict[str, Any]
@@ -55,7 +55,7 @@ def _two(*arguments: str, cwd: Path) -> "list[subprocess.Popen[str]]":
 def two(tmp_path_factory: pytest.TempPathFactory) -> list[Results]:
     folder = tmp_path_factory.mktemp("two")
     for process in _two("tests.cosearch.several", str(folder), cwd=REPOSITORY):
-        _, err = process.communicate(timeout=100)
+        _, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, err
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
@@ -176,7 +176,7 @@ def _started(run: Path) -> "list[subprocess.Popen[str]]":
     """Two processes that search, once there is a checkpoint."""
     checkpoint = run / "search" / "checkpoint.pt"
     processes = _two("cosearch", "search", "run", cwd=run.parent)
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + PATIENCE_S
     while not checkpoint.exists():
         assert all(process.poll() is None for process in processes), processes[0].communicate()
         assert time.monotonic() < deadline
@@ -185,7 +185,7 @@ def _started(run: Path) -> "list[subprocess.Popen[str]]":
 
 
 def _ended(process: "subprocess.Popen[str]") -> tuple[int, str]:
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, err
 
 
@@ -204,7 +204,7 @@ def test_what_ends_one_ends_all_and_torchrun_goes_on(run: Path) -> None:
         env={**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=PATIENCE_S,
         check=False,
     )
     assert done.returncode == 0, done.stderr

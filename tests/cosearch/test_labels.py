@@ -22,7 +22,7 @@ def test_a_label_with_room_has_the_place_it_wants(first: str) -> None:
 
 
 @given(st.floats(150, 450), st.floats(100, 300), st.floats(-14, 14), st.floats(-14, 14))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_two_close_marks_have_labels_apart(x: float, y: float, dx: float, dy: float) -> None:
     marks = [(x, y), (x + dx, y + dy)]
     one, two = placed([around(*mark, LINES, "below") for mark in marks], marks, WITHIN)

@@ -131,7 +131,7 @@ def _direct_loss(run: RunFolder, problem: Problem, chosen: np.ndarray) -> float:
 
 
 @given(st.integers(0, 10_000), st.floats(0.3, 1.0))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_the_assignment_is_the_best_of_all(seed: int, budget: float) -> None:
     random = np.random.default_rng(seed)
     macs, energies = random.integers(1, 1000, 4), np.array([1.0, 0.6, 0.35])

@@ -14,7 +14,7 @@ import pytest
 from cosearch.energy_lines import LINES
 from export import onnxruntime_logits, verify
 
-from .processes import heed_interrupts
+from .processes import PATIENCE_S, heed_interrupts
 
 REPOSITORY = Path(__file__).parents[2]
 SMALL = (
@@ -46,14 +46,14 @@ def start(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 
 def ended(*arguments: str, cwd: Path) -> tuple[int, str, str]:
     process = start(*arguments, cwd=cwd)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
 def killed_once_there(folder: Path, file: str, *arguments: str) -> None:
     """Start the command and kill it without warning as soon as `file` exists."""
     process = start(*arguments, cwd=folder.parent)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + PATIENCE_S
     while not (folder / file).exists():
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -176,7 +176,7 @@ def test_interrupted_by_the_user_it_says_how_to_go_on(tmp_path: Path) -> None:
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
     assert "go on with: cosearch run --resume run" in err and "Traceback" not in err
 

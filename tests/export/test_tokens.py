@@ -86,7 +86,7 @@ state_rows = st.integers(1, 40).flatmap(
 
 
 @given(state_rows, st.sampled_from([1e-12, 1e-6, 1e-5, 1e-3, 0.5]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_normalisation_is_its_definition(rows: list[list[int]], epsilon: float) -> None:
     node = LayerNormalise.of("y", ("x",), len(rows[0]), epsilon)
     assert node.evaluate(torch.tensor(rows)).tolist() == [_normalised(row, node) for row in rows]
@@ -133,7 +133,7 @@ def test_exponentials_are_those_of_every_difference() -> None:
 
 
 @given(state_rows)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_softmax_is_its_definition(rows: list[list[int]]) -> None:
     table = exponential_table()
     found = Softmax("y", ("x",), table).evaluate(torch.tensor(rows))

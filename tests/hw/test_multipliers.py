@@ -70,7 +70,7 @@ def drawn_name(data: st.DataObject, family: Family, shape: Shape) -> str | None:
 
 
 @given(st.data())
-@settings(max_examples=35, deadline=None)
+@settings(max_examples=35)
 def test_any_shape_and_parameters(data: st.DataObject) -> None:
     shape = Shape(
         data.draw(st.integers(2, 6)), data.draw(st.integers(2, 6)), data.draw(st.booleans())

@@ -1,7 +1,5 @@
 """Bit-parallel simulation against gate-by-gate evaluation of single patterns."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -76,13 +74,3 @@ def test_not_two_operands() -> None:
     netlist = Netlist("wire", (Port("a", (2,)),), (Port("p", (2,)),), ())
     with pytest.raises(InputError, match="must have two input ports and one output port"):
         truth_table(netlist, signed=False)
-
-
-def test_speed_of_an_8x8_table() -> None:
-    netlist = build_multiplier("mul8u_array").netlist
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        truth_table(netlist, signed=False)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.02

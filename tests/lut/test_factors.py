@@ -28,7 +28,7 @@ def test_factors_are_exact_and_of_minimal_rank(lut: LUT) -> None:
     assert factors.rank == lut.rank == np.linalg.matrix_rank(lut.table.astype(float))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 3), st.integers(0, 2**31), st.integers(1, 1000))
 def test_factors_of_random_small_tables(rank: int, seed: int, magnitude: int) -> None:
     generator = np.random.default_rng(seed)
