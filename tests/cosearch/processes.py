@@ -8,7 +8,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).parents[2]
 PATIENCE_S = 300
-"""After which a process hangs; that of a test is given up."""
+"""A process that a test started and that has not ended after so long is given up."""
 WITHOUT_CAPABILITIES = ["setpriv", "--bounding-set=-all", "--inh-caps=-all"]
 
 
